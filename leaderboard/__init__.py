@@ -1,0 +1,1 @@
+"""The board. Not built yet; `bench.leaderboard(dataset=...)` gives its rows as a pandas frame."""
