@@ -1,0 +1,336 @@
+"""The board: the runs of one data set version and split, side by side and ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from packaging.version import InvalidVersion, Version
+from sqlalchemy import Connection, select
+
+from bench.errors import UnknownNameError, UsageError
+from bench.records import Source
+from bench.store import frames, queries
+from bench.store.models import Metric, Result, Run
+from bench.store.queries import RunFilter, StoredDataset, StoredRun
+
+PARTIAL_SCHEDULES = ("short", "smoke")
+"""Schedules that are not the whole of a method's training; only a board of ``short`` alone ranks such runs."""
+
+BEFORE = (
+    *("rank", "run_id", "title", "method", "variant", "seed", "init", "schedule"),
+    *("badge", "badges", "complete", "n_images"),
+)
+"""Columns before the numbers."""
+
+AFTER = (
+    *("latency_median_ms", "latency_p95_ms", "train_seconds", "predict_seconds", "peak_memory_bytes", "n_parameters"),
+    *("device", "machine", "started", "commit", "dirty", "origin", "code_hash", "submitted_by", "note", "key"),
+)
+"""Columns after them."""
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A column of numbers: what exactly it holds."""
+
+    metric_id: int
+    protocol: str
+    protocol_version: str
+    metric: str
+    params: dict[str, Any]
+    unit: str
+    higher_is_better: bool | None
+
+    @property
+    def column(self) -> str:
+        """The name of the column; ``:low``, ``:high`` and ``:reason`` are appended for those beside it."""
+        return f"{self.protocol}/{self.metric}"
+
+
+def leaderboard(
+    connection: Connection,
+    dataset: str,
+    *,
+    split: str | None = None,
+    schedule: str | None = None,
+    protocol: str | None = None,
+    metric: str | None = None,
+    source: Source | None = None,
+    content_hash: str | None = None,
+) -> pd.DataFrame:
+    """The finished, standing runs of one data set version and split, best first.
+
+    There is one row for each method version, seed, initialisation and schedule: its last complete run, else its last.
+    Every number is a column ``protocol/metric``, the ranking protocol's first, with ``:low``, ``:high`` (95 %
+    interval) and ``:reason`` (why it is undefined) beside it. Numbers under older versions of a protocol, or with
+    other parameters than the last run's, are set aside with that reason.
+
+    Equal values share a rank, and ranks are dense (1, 2, 2, 3). Controls, incomplete runs and smoke runs have none;
+    runs of ``short`` have one only where ``schedule="short"`` is asked for.
+
+    Args:
+        connection: to read from.
+        dataset: name of the data set.
+        split: default ``test`` where it has runs, else the split with most.
+        schedule: only runs of it; default all.
+        protocol: the ranking one; default the first of the card.
+        metric: of that protocol, to rank by; default its first that has a direction.
+        source: only ``real`` or only ``synthetic`` versions.
+        content_hash: the version, or the beginning of its hash; default the one run last.
+
+    Returns:
+        a frame whose ``attrs`` say what is shown: ``dataset``, ``title``, ``content_hash``, ``source``, ``split``,
+        ``schedule``, ``protocol``, ``protocol_version``, ``metric``, ``other_versions``, and under ``columns`` each
+        number's definition.
+
+    Raises:
+        UsageError: no runs of that data set (version, split) are stored.
+        UnknownNameError: no such protocol or metric on it.
+    """
+    version, others = _version(connection, dataset, source, content_hash)
+    split = _split(version, split)
+    of_board = RunFilter(
+        dataset=dataset, content_hash=version.content_hash, split=split, schedule=schedule, status="ok"
+    )
+    runs = _one_a_version(queries.runs(connection, of_board))
+    numbers = _numbers(connection, version.id, split, [run.id for run in runs])
+    definitions = _definitions(connection, numbers)
+    protocol = _protocol(version, definitions, protocol)
+    shown = _newest(definitions, numbers)
+    shown.sort(key=lambda d: (d.protocol != protocol, _place(version.protocols, d.protocol), d.protocol))
+    ranking = _ranking(shown, protocol, metric)
+    frame = _ranked(_wide(runs, shown, definitions, numbers, version), runs, ranking, schedule)
+    frame.attrs = {
+        "dataset": version.name,
+        "title": version.title,
+        "content_hash": version.content_hash,
+        "source": version.source,
+        "split": split,
+        "schedule": schedule,
+        "protocol": protocol,
+        "protocol_version": ranking.protocol_version if ranking else None,
+        "metric": ranking.metric if ranking else None,
+        "other_versions": [{"content_hash": o.content_hash, "source": o.source, "n_runs": o.n_runs} for o in others],
+        "columns": {
+            d.column: {
+                "protocol": d.protocol,
+                "protocol_version": d.protocol_version,
+                "metric": d.metric,
+                "params": d.params,
+                "unit": d.unit,
+                "higher_is_better": d.higher_is_better,
+            }
+            for d in shown
+        },
+    }
+    return frame
+
+
+# -- what is shown ----------------------------------------------------------------------------------------
+
+
+def _version(
+    connection: Connection, dataset: str, source: Source | None, content_hash: str | None
+) -> tuple[StoredDataset, list[StoredDataset]]:
+    versions = queries.datasets(connection, dataset)
+    if not versions:
+        names = sorted({d.name for d in queries.datasets(connection)})
+        hint = f"there are some of: {', '.join(names)}" if names else f"begin with: bench run --dataset {dataset}"
+        raise UsageError(f"no runs of data set {dataset!r} are stored", hint)
+    fitting = [
+        v
+        for v in versions
+        if source in (None, v.source) and (content_hash is None or v.content_hash.startswith(content_hash))
+    ]
+    if not fitting:
+        have = ", ".join(f"{v.content_hash[:12]} ({v.source})" for v in versions)
+        raise UsageError(f"no runs of that version of data set {dataset!r} are stored", f"there are: {have}")
+    chosen = next((v for v in fitting if v.splits), None)
+    if chosen is None:
+        raise UsageError(
+            f"no run of data set {dataset!r} has finished", f"why they failed: bench list runs --dataset {dataset}"
+        )
+    return chosen, [v for v in versions if v.id != chosen.id]
+
+
+def _split(version: StoredDataset, split: str | None) -> str:
+    if split is None:
+        return "test" if "test" in version.splits else max(version.splits, key=lambda name: version.splits[name])
+    if split not in version.splits:
+        raise UsageError(
+            f"no finished runs on split {split!r} of {version.name!r} are stored",
+            f"there are some on: {', '.join(version.splits)}",
+        )
+    return split
+
+
+def _one_a_version(runs: Iterable[StoredRun]) -> list[StoredRun]:
+    """Of ``runs``, newest first, one for each thing that was measured."""
+    kept: dict[tuple[Any, ...], StoredRun] = {}
+    for run in sorted(runs, key=lambda r: (not r.complete, -r.id)):
+        identity = (run.method, run.code_hash, run.params_hash, run.seed, run.init, run.schedule, run.submitted_by)
+        kept.setdefault(identity, run)
+    return list(kept.values())
+
+
+def _numbers(connection: Connection, dataset_id: int, split: str, run_ids: Sequence[int]) -> pd.DataFrame:
+    """Every number of the runs, in the order of runs and of their protocols."""
+    found = frames.frame(
+        connection,
+        select(
+            Result.run_id, Result.metric_id, Result.value, Result.low, Result.high, Result.reason, Result.position
+        )
+        .join(Run, Result.run_id == Run.id)
+        .where(Run.dataset_version_id == dataset_id, Run.split == split, Run.status == "ok", ~Run.superseded)
+        .order_by(Result.run_id, Result.position),
+    )  # fmt: skip
+    return found[found["run_id"].isin(run_ids)]
+
+
+def _definitions(connection: Connection, numbers: pd.DataFrame) -> list[Definition]:
+    wanted = set(numbers["metric_id"])
+    rows = connection.execute(
+        select(
+            Metric.id, Metric.protocol, Metric.protocol_version, Metric.name, Metric.params, Metric.unit,
+            Metric.higher_is_better,
+        )
+    )  # fmt: skip
+    return [
+        Definition(id_, protocol, version, name, params, unit, queries.direction(better))
+        for id_, protocol, version, name, params, unit, better in rows
+        if id_ in wanted
+    ]
+
+
+def _protocol(version: StoredDataset, definitions: Sequence[Definition], protocol: str | None) -> str | None:
+    known = {d.protocol for d in definitions} | set(version.protocols)
+    if protocol is not None and protocol not in known:
+        raise UnknownNameError("protocol", protocol, known)
+    return protocol or version.ranks
+
+
+def _newest(definitions: Sequence[Definition], numbers: pd.DataFrame) -> list[Definition]:
+    """One definition for each protocol and metric: the protocol's newest version, as the last run has it."""
+    last = numbers.drop_duplicates("metric_id", keep="last").set_index("metric_id")
+    run_of, place_of = last["run_id"].to_dict(), last["position"].to_dict()
+    newest: dict[str, str] = {}
+    for d in definitions:
+        newest[d.protocol] = max(newest.get(d.protocol, d.protocol_version), d.protocol_version, key=_order)
+    chosen: dict[str, Definition] = {}
+    for d in sorted(definitions, key=lambda d: run_of[d.metric_id]):
+        if d.protocol_version == newest[d.protocol]:
+            chosen[d.column] = d
+    return sorted(chosen.values(), key=lambda d: place_of[d.metric_id])
+
+
+def _order(version: str) -> tuple[int, Version | str]:
+    try:
+        return (1, Version(version))
+    except InvalidVersion:
+        return (0, version)
+
+
+def _place(protocols: Sequence[str], protocol: str) -> int:
+    return protocols.index(protocol) if protocol in protocols else len(protocols)
+
+
+def _ranking(shown: Sequence[Definition], protocol: str | None, metric: str | None) -> Definition | None:
+    of_protocol = [d for d in shown if d.protocol == protocol]
+    if metric is not None:
+        for d in of_protocol:
+            if d.metric == metric:
+                return d
+        raise UnknownNameError(f"metric of {protocol}", metric, [d.metric for d in of_protocol])
+    return next((d for d in of_protocol if d.higher_is_better is not None), None)
+
+
+# -- the frame --------------------------------------------------------------------------------------------
+
+
+def _wide(
+    runs: Sequence[StoredRun],
+    shown: Sequence[Definition],
+    definitions: Sequence[Definition],
+    numbers: pd.DataFrame,
+    version: StoredDataset,
+) -> pd.DataFrame:
+    """One row a run, unranked, in the order of ``runs``."""
+    run_ids = pd.Index([run.id for run in runs], dtype="int64")
+    cells = {id_: group.set_index("run_id") for id_, group in numbers.groupby("metric_id")}
+    columns: dict[str, Any] = {
+        "rank": pd.array([None] * len(runs), dtype="Int64"),
+        "run_id": run_ids.to_numpy(),
+        "badges": [", ".join(badges(run, version.source)) for run in runs],
+    }
+    for d in shown:
+        own = cells[d.metric_id].reindex(run_ids)
+        columns[d.column] = own["value"].to_numpy()
+        columns[f"{d.column}:low"] = own["low"].to_numpy()
+        columns[f"{d.column}:high"] = own["high"].to_numpy()
+        others = [other for other in definitions if other.column == d.column and other != d]
+        columns[f"{d.column}:reason"] = _reasons(run_ids, d, others, cells)
+    for name in (*BEFORE, *AFTER):
+        if name not in columns:
+            columns[name] = frames.column(name, [getattr(run, name) for run in runs])
+    return pd.DataFrame({name: columns[name] for name in (*BEFORE, *_between(shown), *AFTER)})
+
+
+def _between(shown: Sequence[Definition]) -> list[str]:
+    return [f"{d.column}{part}" for d in shown for part in ("", ":low", ":high", ":reason")]
+
+
+def _reasons(
+    run_ids: pd.Index[int], wanted: Definition, others: Sequence[Definition], cells: Mapping[Any, pd.DataFrame]
+) -> pd.Series[Any]:
+    """Why each run has no number in a column, None where it has."""
+    reasons: dict[int, str | None] = {}
+    for other in others:
+        if other.protocol_version != wanted.protocol_version:
+            why = f"scored under version {other.protocol_version} of {other.protocol}, not {wanted.protocol_version}"
+        else:
+            why = "scored with other parameters"
+        reasons |= dict.fromkeys(cells[other.metric_id].index, why)
+    own = cells[wanted.metric_id]
+    reasons |= dict(zip(own.index, own["reason"].where(own["value"].isna(), None), strict=True))
+    return pd.Series([reasons.get(run_id, "not scored") for run_id in run_ids], dtype="object")
+
+
+def badges(run: StoredRun, source: str) -> list[str]:
+    """What a reader must know of a run before its numbers."""
+    return [
+        run.badge,
+        *(["synthetic"] if source == "synthetic" else []),
+        *([run.schedule] if run.schedule in PARTIAL_SCHEDULES else []),
+        *([] if run.complete else ["incomplete"]),
+    ]
+
+
+def _ranked(
+    frame: pd.DataFrame, runs: Sequence[StoredRun], ranking: Definition | None, schedule: str | None
+) -> pd.DataFrame:
+    """The rows best first: those with a rank, then the others by their value."""
+    if ranking is None:
+        return frame.sort_values(["title", "seed"], kind="stable", ignore_index=True)
+    best_first = -1 if ranking.higher_is_better else 1
+    eligible = [ranks(run, schedule) for run in runs]
+    values = frame[ranking.column].where(pd.Series(eligible, dtype=bool))
+    frame["rank"] = (best_first * values).rank(method="dense").astype("Int64")
+    order = pd.DataFrame(
+        {
+            "rank": frame["rank"],
+            "value": best_first * frame[ranking.column],
+            "title": frame["title"],
+            "seed": frame["seed"],
+        }
+    ).sort_values(["rank", "value", "title", "seed"], kind="stable", na_position="last")
+    return frame.loc[order.index].reset_index(drop=True)
+
+
+def ranks(run: StoredRun, schedule: str | None = None) -> bool:
+    """Whether a run may have a rank, on a board of one ``schedule`` or of all (None)."""
+    if run.badge == "control" or run.origin == "control" or not run.complete or run.schedule == "smoke":
+        return False
+    return run.schedule not in PARTIAL_SCHEDULES or run.schedule == schedule
