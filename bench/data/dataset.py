@@ -1,0 +1,374 @@
+"""A data set that can be read: its card, its version, and its splits."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from bench.data import splits, synthetic
+from bench.data.cards import Card, ListRule, PartsRule, SeededRule, load_card
+from bench.data.readers import Entry, Index, Reader, open_reader
+from bench.data.scan import ImageFacts, Progress, default_cache, scan
+from bench.data.system import write_whole
+from bench.errors import DataError, OutputError, UnknownNameError
+from bench.instances import Sample
+from bench.records import DatasetVersionRecord, ImageRecord
+from bench.task import ObjectStatistics, Task
+
+DATA_ROOT_VARIABLE = "BENCH_DATA_ROOT"
+DEFAULT_DATA_ROOT = Path("data")
+
+
+def data_root(given: Path | None = None) -> Path:
+    """The folder in which data sets are looked for: ``given``, else ``BENCH_DATA_ROOT``, else ``./data``."""
+    if given is not None:
+        return Path(given).expanduser()
+    return Path(os.environ.get(DATA_ROOT_VARIABLE) or DEFAULT_DATA_ROOT).expanduser()
+
+
+_data_root = data_root  # for functions that have a parameter of that name
+
+
+def real_folder(card: Card, root: Path) -> Path | None:
+    """Where the real files of a data set lie under ``root``, or None if they are not there."""
+    return next((folder for folder in _candidates(card, root) if folder.is_dir()), None)
+
+
+def _candidates(card: Card, root: Path) -> list[Path]:
+    """Where the real files may lie: under the data root, or the data root itself if it has such a name."""
+    inside = [root / folder for folder in card.folders]
+    return [*inside, root] if root.resolve().name in card.folders else inside
+
+
+class Split(Sequence[Sample]):
+    """Some images of a data set, in the order of their ids, each read when it is asked for.
+
+    It is a :class:`bench.task.SampleSource`.
+
+    Attributes:
+        name: how the split is addressed.
+    """
+
+    def __init__(self, name: str, reader: Reader, entries: Sequence[Entry], groups: Mapping[str, str | None]) -> None:
+        self.name = name
+        self._reader = reader
+        self._entries = tuple(entries)
+        self._groups = groups
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Image ids in order."""
+        return tuple(entry.id for entry in self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]  # a slice of a split is limit() or take()
+        entry = self._entries[index]
+        image = self._reader.image(entry)
+        truth = self._reader.truth(entry, *image.shape[:2])
+        meta: dict[str, Any] = {"path": str(entry.image)}
+        if truth.notes:
+            meta["notes"] = truth.notes
+        return Sample(entry.id, image, truth.instances, self._groups[entry.id], meta)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"Split({self.name!r}, {len(self)} images)"
+
+    def limit(self, count: int | None, seed: int = 0) -> Split:
+        """At most ``count`` of its images, chosen by ``seed``; None keeps all.
+
+        The images chosen for a smaller count are among those for a larger one.
+        """
+        if count is None or count >= len(self):
+            return self
+        return self.take(splits.seeded_subset(self.ids, count, seed))
+
+    def take(self, ids: Sequence[str]) -> Split:
+        """Only the images with these ids, in the order of the split.
+
+        Raises:
+            UnknownNameError: an id that is not in the split.
+        """
+        wanted = set(ids)
+        if unknown := wanted - set(self.ids):
+            raise UnknownNameError(f"image of split {self.name}", min(unknown), self.ids)
+        return Split(self.name, self._reader, [e for e in self._entries if e.id in wanted], self._groups)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files that a card was opened on."""
+
+    kind: Literal["real", "synthetic"]
+    folder: Path
+    format: Mapping[str, Any]
+
+
+class Dataset:
+    """A card opened on files. Made by :func:`open_dataset`.
+
+    Attributes:
+        card: see :class:`bench.data.cards.Card`.
+        source: ``real`` files, or the ``synthetic`` stand-in.
+        folder: where the files lie.
+        classes: names of the classes.
+        notes: what was left out of the files, with the reason, a line each.
+    """
+
+    def __init__(
+        self, card: Card, source: Source, reader: Reader, index: Index, facts: Sequence[ImageFacts], cache: Path | None
+    ) -> None:
+        self.card = card
+        self.source = source.kind
+        self.folder = source.folder
+        self._reader = reader
+        self.classes = reader.classes
+        self._entries = {entry.id: entry for entry in index.entries}
+        self._facts = {fact.id: fact for fact in facts}
+        self._cache = cache
+        self._members, missing = _resolve(card, index)
+        self.notes = (*index.notes, *missing, *(note for fact in facts for note in fact.notes))
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.card.name!r}, {self.source}, {len(self._entries)} images, {str(self.folder)!r})"
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """Every split that the card names, empty ones included."""
+        return self.card.split_names
+
+    def split(self, name: str | None = None) -> Split:
+        """A split by its name; None is the one that the card evaluates on.
+
+        Raises:
+            UnknownNameError: there is none of that name.
+            DataError: it has no image in these files.
+        """
+        name = name or self.card.evaluate
+        scheme, plain = self.card.address(name)
+        ids = self._members[scheme][plain]
+        if not ids:
+            filled = [n for n in self.split_names if self._ids(n)]
+            raise DataError(
+                f"{self.folder}: the split {name!r} of {self.card.name} has no image there",
+                f"splits with images: {', '.join(filled) or 'none'}",
+            )
+        groups = {i: self._entries[i].group for i in ids}
+        return Split(name, self._reader, [self._entries[i] for i in ids], groups)
+
+    def training_splits(self, evaluated: str | None = None) -> tuple[Split | None, Split | None]:
+        """The splits ``train`` and ``val`` of the scheme that ``evaluated`` belongs to; None where it has none.
+
+        A method that is evaluated on a split must be trained on these and no other: another scheme's training
+        split may hold the images it is evaluated on.
+
+        Raises:
+            UnknownNameError: no such split.
+        """
+        scheme, _ = self.card.address(evaluated or self.card.evaluate)
+        prefix = "" if scheme == self.card.default_scheme else f"{scheme}/"
+        found = [f"{prefix}{n}" if self._members[scheme].get(n) else None for n in ("train", "val")]
+        train, val = (None if n is None else self.split(n) for n in found)
+        return train, val
+
+    def images(self) -> tuple[ImageRecord, ...]:
+        """Every image of this version, by id."""
+        return tuple(
+            ImageRecord(f.id, f.pixels, f.height, f.width, f.instances or 0, self._entries[f.id].group)
+            for _, f in sorted(self._facts.items())
+        )
+
+    def duplicates(self) -> tuple[tuple[str, ...], ...]:
+        """Images with the same pixels, as groups of ids, sorted."""
+        by_pixels: dict[str, list[str]] = {}
+        for fact in self._facts.values():
+            by_pixels.setdefault(fact.pixels, []).append(fact.id)
+        return tuple(sorted(tuple(sorted(ids)) for ids in by_pixels.values() if len(ids) > 1))
+
+    @cached_property
+    def task(self) -> Task:
+        """What is asked of a method. Object sizes are the card's for real files, else measured on ``train``."""
+        table = self.card.task
+        return Task(self.classes, table.modality, table.max_detections, self._objects, table.overlap)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Identity of this version, 64 hexadecimal digits.
+
+        sha256 over, as canonical JSON: the task with its object sizes; each image by id with the hash of its
+        pixels, of its truth, its part and its group; and the members of every split. It does not depend on where
+        the files lie, nor on how they are encoded.
+        """
+        objects = None if self._objects is None else vars(self._objects)
+        content = {
+            "source": self.source,
+            "task": {**msgspec.to_builtins(self.card.task), "classes": self.classes},
+            "objects": objects,
+            "images": [[f.id, f.pixels, f.truth, self._entries[i].group] for i, f in sorted(self._facts.items())],
+            "splits": self._members,
+        }
+        return hashlib.sha256(_canonical(content)).hexdigest()
+
+    @property
+    def version(self) -> DatasetVersionRecord:
+        """The version as the store keeps it."""
+        return DatasetVersionRecord(
+            name=self.card.name,
+            content_hash=self.content_hash,
+            source=self.source,
+            title=self.card.title,
+            licence=self.card.licence if self.source == "real" else "generated by this project",
+            n_images=len(self._entries),
+            n_instances=sum(f.instances or 0 for f in self._facts.values()),
+            classes=self.classes,
+            protocols=tuple(p.name for p in self.card.protocols),
+            card=self.card.plain(),
+        )
+
+    # -- inside ----------------------------------------------------------------------------------------
+
+    def _ids(self, name: str) -> tuple[str, ...]:
+        scheme, plain = self.card.address(name)
+        return self._members[scheme][plain]
+
+    @cached_property
+    def _objects(self) -> ObjectStatistics | None:
+        if self.source == "real" and self.card.objects is not None:
+            return self.card.objects.statistics()
+        train, _ = self.training_splits()
+        ids = self._ids(self.card.evaluate) if train is None else train.ids
+        key = hashlib.sha256(_canonical([[i, self._facts[i].truth] for i in ids])).hexdigest()[:32]
+        file = None if self._cache is None else self._cache / "objects" / f"{key}.json"
+        return _measured(file, self._reader, [(self._entries[i], self._facts[i]) for i in ids])
+
+
+def open_dataset(
+    name: str,
+    data_root: Path | None = None,
+    *,
+    stand_in: bool | None = None,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    drop_duplicates: bool = False,
+) -> Dataset:
+    """Open a data set on the real files if they are there, else on its stand-in.
+
+    The real files are looked for in the folders that the card names, under the data root, or in the data root
+    itself if it has such a name. A stand-in is generated at its first use, under ``<data root>/synthetic`` (or the
+    cache, where the data root cannot be written).
+
+    Args:
+        name: of a card.
+        data_root: default ``$BENCH_DATA_ROOT``, else ``./data``.
+        stand_in: True for the stand-in even if real files are there, False for real files only.
+        cache: folder for file hashes; default the user's cache.
+        progress: called as ``progress(done, total, text)`` while files are generated or read for the first time.
+        drop_duplicates: keep one of several images with the same pixels: the one that the card evaluates on, else
+            that of the split ``val``, else the first by id. What is left is another version of the data set.
+
+    Raises:
+        UnknownNameError: no such card.
+        DataError: a broken card or file, or no files and no stand-in.
+        OutputError: the stand-in cannot be written.
+    """
+    card = load_card(name)
+    root = _data_root(data_root)
+    cache = default_cache() if cache is None else Path(cache)
+    source = _find(card, root, stand_in, cache, progress)
+    reader = open_reader(dict(source.format), card.path, source.folder, card.task.classes)
+    index = reader.index()
+    identity = [str(source.folder.resolve()), dict(source.format), card.task.classes]
+    key = hashlib.sha256(_canonical(identity)).hexdigest()[:16]
+    facts = scan(reader, index.entries, cache / "scans" / f"{card.name}-{key}.msgpack", progress)
+    if drop_duplicates:
+        index, facts = _without_duplicates(card, index, facts)
+    return Dataset(card, source, reader, index, facts, cache)
+
+
+def _find(card: Card, root: Path, stand_in: bool | None, cache: Path, progress: Progress | None) -> Source:
+    if stand_in is not True and (found := real_folder(card, root)) is not None:
+        return Source("real", found, card.format)
+    if stand_in is False or card.stand_in is None:
+        looked = ", ".join(str(c) for c in _candidates(card, root))
+        what = "no stand-in exists for it" if card.stand_in is None else "the stand-in was not wanted"
+        raise DataError(
+            f"the files of {card.name} are not there (looked for {looked}), and {what}",
+            f"get them from {card.url} and put or link them at {root / card.folders[0]}, "
+            "or name their parent by --data-root",
+        )
+    folder, table = synthetic.ensure(card, root / "synthetic", cache / "synthetic", progress)
+    return Source("synthetic", folder, table)
+
+
+def _without_duplicates(card: Card, index: Index, facts: Sequence[ImageFacts]) -> tuple[Index, tuple[ImageFacts, ...]]:
+    splits_of, _ = _resolve(card, index)
+    default = splits_of[card.default_scheme]
+    order = {i: rank for rank, split in enumerate((card.evaluate, "val")) for i in default.get(split, ())}
+    kept: dict[str, str] = {}
+    notes: list[str] = []
+    for fact in sorted(facts, key=lambda f: (order.get(f.id, len(order)), f.id)):
+        if fact.pixels in kept:
+            notes.append(f"{fact.id}: the same image as {kept[fact.pixels]}, left out")
+        else:
+            kept[fact.pixels] = fact.id
+    left = set(kept.values())
+    entries = tuple(e for e in index.entries if e.id in left)
+    return Index(entries, (*index.notes, *sorted(notes))), tuple(f for f in facts if f.id in left)
+
+
+def _resolve(card: Card, index: Index) -> tuple[dict[str, dict[str, tuple[str, ...]]], list[str]]:
+    """Scheme -> split -> ids, and a note for each listed image that is not there."""
+    notes: list[str] = []
+    members: dict[str, dict[str, tuple[str, ...]]] = {}
+    for scheme, rule in card.schemes.items():
+        match rule:
+            case PartsRule():
+                chosen = [e for e in index.entries if not rule.groups or e.group in rule.groups]
+                members[scheme] = {
+                    split: tuple(e.id for e in chosen if e.part in parts) for split, parts in rule.splits.items()
+                }
+            case SeededRule():
+                chosen = [e for e in index.entries if not rule.parts or e.part in rule.parts]
+                groups = {e.id: e.group or e.id for e in chosen} if rule.by == "group" else None
+                members[scheme] = splits.seeded_splits([e.id for e in chosen], rule.splits, rule.seed, groups)
+            case ListRule():
+                here = {e.id for e in index.entries}
+                members[scheme] = {}
+                for split, file in rule.splits.items():
+                    listed = splits.read_list(card.path.parent / file)
+                    members[scheme][split] = tuple(sorted(here & set(listed)))
+                    if absent := len(set(listed) - here):
+                        notes.append(f"{card.path.parent / file}: {absent} of its {len(listed)} images are not there")
+    return members, notes
+
+
+def _measured(file: Path | None, reader: Reader, images: Sequence[tuple[Entry, ImageFacts]]) -> ObjectStatistics | None:
+    if file is not None and file.is_file():
+        with contextlib.suppress(OSError, msgspec.DecodeError):  # not ours or cut off: measure again
+            return msgspec.json.decode(file.read_bytes(), type=ObjectStatistics | None)
+    truths = (reader.truth(entry, fact.height, fact.width).instances for entry, fact in images)
+    statistics = ObjectStatistics.measure(t for t in truths if t is not None)
+    if file is not None:
+        with contextlib.suppress(OutputError):  # a cache that cannot be written costs time, not results
+            write_whole(file, msgspec.json.encode(statistics))
+    return statistics
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()

@@ -1,0 +1,381 @@
+"""COCO JSON with a folder of images: polygons, compressed and uncompressed RLE, and the ways people bend the format."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from bench import rle
+from bench.data import patterns
+from bench.data.readers.base import Entry, Index, Reader, Truth
+from bench.errors import DataError
+from bench.instances import Instances
+
+
+class _Image(msgspec.Struct, gc=False):
+    id: int | str
+    file_name: str
+    height: int | None = None
+    width: int | None = None
+
+
+class _Category(msgspec.Struct, gc=False):
+    id: int
+    name: str
+
+
+class _Annotation(msgspec.Struct, gc=False):
+    image_id: int | str
+    category_id: int
+    id: int | str | None = None
+    segmentation: msgspec.Raw = msgspec.Raw(b"null")
+    iscrowd: bool | int = 0
+
+
+class _File(msgspec.Struct):
+    images: list[_Image] | dict[str, _Image]
+    categories: list[_Category] | dict[str, _Category]
+    annotations: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class _RunLengths(msgspec.Struct):
+    size: tuple[int, int]
+    counts: str | list[int]
+
+
+_Polygon = list[float]
+_SEGMENTATIONS = msgspec.json.Decoder(_RunLengths | list[_Polygon] | None)
+_FLAT_POLYGON = msgspec.json.Decoder(_Polygon)
+
+
+class Coco(Reader):
+    """Annotations in COCO JSON, one file a part.
+
+    Polygons become masks by the COCO API's own rasteriser; several polygons of one annotation are one instance.
+    ``bbox`` and ``area`` are not needed: boxes and areas are those of the masks. ``iscrowd`` marks regions that a
+    scorer ignores. An annotation without a mask, or whose mask has no pixel in the image, is left out and noted.
+    """
+
+    format = "coco"
+
+    class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+        """Options of the format.
+
+        Attributes:
+            annotations: part -> paths that its file may have, relative to the data set's folder; parts of which
+                there is no file are left out; at least one must be.
+            images: folders in which an image's ``file_name`` is looked for, in this order, ``{part}`` being the part;
+                or part -> such folders. Where none has it, the bare name is looked for in all their folders.
+            without_annotations: patterns (``*`` and ``?``) of files in those folders that are images without any
+                instance although the annotation file does not list them.
+            classes: where the class of an annotation comes from: ``card``: its category, as ``categories`` says;
+                ``categories``: its category, and the classes are all categories of the files, by their number;
+                ``group``: the group of its image.
+            categories: class of the card -> names of the categories that become it; "*" takes all others. Where it
+                is not given, a category becomes the class of its name (capitals aside).
+            ignore: patterns (``*`` and ``?``, capitals aside) of categories that are left out on purpose.
+            id: the id of an image, made of the fields ``{stem}`` (its file name without folder and suffix),
+                ``{file}`` (the whole file name), ``{id}`` (its number in the file) and ``{part}``.
+            names: pattern of the bare file names, for the field ``{group}``.
+        """
+
+        annotations: dict[str, tuple[str, ...]]
+        images: tuple[str, ...] | dict[str, tuple[str, ...]] = (".",)
+        without_annotations: tuple[str, ...] = ()
+        classes: Literal["card", "categories", "group"] = "card"
+        categories: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+        ignore: tuple[str, ...] = ()
+        id: str = "{stem}"
+        names: str | None = None
+
+        def __post_init__(self) -> None:
+            known = {"stem", "file", "id", "part"}
+            if unknown := set(patterns.fields_of(self.id)) - known:
+                raise ValueError(f"{self.id!r} has the unknown field {{{min(unknown)}}}")
+            if isinstance(self.images, dict) and (without := set(self.annotations) - set(self.images)):
+                raise ValueError(f"images names no folder for the part {min(without)!r}")
+            if self.classes == "group" and (self.names is None or "group" not in patterns.fields_of(self.names)):
+                raise ValueError('classes = "group" needs names, a pattern with the field {group}')
+
+    options: Options
+
+    @classmethod
+    def names_classes(cls, options: Any) -> bool:
+        """Whether the files say which classes there are."""
+        return bool(options.classes == "categories")
+
+    def index(self) -> Index:
+        """List the images; see :meth:`Reader.index`."""
+        if unknown := set(self.options.categories) - set(self.classes):
+            raise DataError(
+                f"format.categories names the class {min(unknown)!r}, which the card's task has not",
+                f"its classes: {', '.join(self.classes)}",
+            )
+        entries: dict[str, Entry] = {}
+        notes: list[str] = []
+        files: dict[str, tuple[Path, _File, list[_Annotation]]] = {}
+        for part, names in self.options.annotations.items():
+            path = next((self.root / n for n in names if (self.root / n).is_file()), None)
+            if path is not None:
+                files[part] = (path, *_load(path))
+        if self.options.classes == "categories":
+            self.classes = self._all_categories(file for _, file, _ in files.values())
+        for part, (path, file, its) in files.items():
+            for entry in self._part(part, path, file, its, notes):
+                if entry.id in entries:
+                    raise DataError(
+                        f"{path}: the image id {entry.id!r} comes twice",
+                        "set id in the card's format to what tells them apart",
+                    )
+                entries[entry.id] = entry
+        if not entries:
+            expected = [n for names in self.options.annotations.values() for n in names]
+            raise DataError(f"{self.root}: no annotation file with images in it", f"expected {' or '.join(expected)}")
+        return Index(tuple(entries[i] for i in sorted(entries)), tuple(notes))
+
+    def truth(self, entry: Entry, height: int, width: int) -> Truth:
+        """Rasterise the annotations of one image; see :meth:`Reader.truth`."""
+        image, annotations, class_of = entry.key
+        if (image.height or height, image.width or width) != (height, width):
+            raise DataError(
+                f"{entry.truth[0]}: it says that {image.file_name} is {image.height} x {image.width} pixels, "
+                f"the file is {height} x {width}"
+            )
+        notes: list[str] = []
+        kept: list[_Annotation] = []
+        masks: list[bytes | None] = []
+        polygons: list[_Polygon] = []
+        for position, annotation in enumerate(annotations):
+            if class_of[annotation.category_id] is None:
+                continue
+            where = _where(entry, position, annotation)
+            segmentation = _segmentation(annotation.segmentation, where)
+            kept.append(annotation)
+            if isinstance(segmentation, _RunLengths):
+                masks.append(_from_run_lengths(segmentation, height, width, where))
+            elif len(segmentation) == 1:
+                masks.append(None)  # the usual case, drawn below, all in one call
+                polygons.append(segmentation[0])
+            elif segmentation:
+                masks.append(coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))["counts"])
+            else:
+                notes.append(f"{where}: no mask, left out")
+                kept.pop()
+        drawn = iter(coco_mask.frPyObjects(polygons, height, width) if polygons else ())
+        counts = [next(drawn)["counts"] if mask is None else mask for mask in masks]
+        areas = rle.areas(counts, height, width)
+        for annotation, area in zip(kept, areas.tolist(), strict=True):
+            if not area:
+                where = _where(entry, annotations.index(annotation), annotation)
+                notes.append(f"{where}: its mask has no pixel in the image, left out")
+        seen = np.flatnonzero(areas)
+        instances = Instances(
+            height,
+            width,
+            tuple(counts[i] for i in seen),
+            self._classes(entry, class_of, [kept[i].category_id for i in seen]),
+            crowd=np.array([bool(kept[i].iscrowd) for i in seen], np.bool_),
+        )
+        return Truth(instances, tuple(notes))
+
+    def _classes(self, entry: Entry, class_of: dict[int, int | None], categories: list[int]) -> NDArray[np.int64]:
+        if self.options.classes != "group":
+            return np.array([class_of[c] for c in categories], np.int64)
+        by_name = {c.lower(): i for i, c in enumerate(self.classes)}
+        group = (entry.group or "").lower()
+        if group not in by_name:
+            raise DataError(
+                f"{entry.image}: the group {entry.group!r} is no class of the card ({', '.join(self.classes)})",
+                "its name should fit names in the card's format",
+            )
+        return np.full(len(categories), by_name[group], np.int64)
+
+    # -- one annotation file ------------------------------------------------------------------------
+
+    def _part(
+        self, part: str, path: Path, file: _File, annotations: list[_Annotation], notes: list[str]
+    ) -> list[Entry]:
+        class_of = self._class_of(file, path)
+        by_image: dict[int | str, list[_Annotation]] = {}
+        for image in _values(file.images):
+            if image.id in by_image:
+                raise DataError(f"{path}: two images have the id {image.id}")
+            by_image[image.id] = []
+        strays: Counter[int | str] = Counter()
+        for annotation in annotations:
+            if annotation.category_id not in class_of:
+                raise DataError(
+                    f"{path}: annotation {annotation.id} has the category {annotation.category_id}, which is not listed"
+                )
+            target = by_image.get(annotation.image_id)
+            if target is None:
+                strays[annotation.image_id] += 1
+            else:
+                target.append(annotation)
+        if strays:
+            first = next(iter(strays))
+            notes.append(
+                f"{path}: {strays.total()} annotations of images that are not listed (the first: {first}), left out"
+            )
+        files = self._files(part, path, list(_values(file.images)))
+        listed = set(files.values())
+        for found in self._unlisted(part):
+            if found not in listed:
+                image = _Image(id=found.stem, file_name=found.name)
+                by_image[image.id] = []
+                files[image.file_name] = found
+                file = _File([*_values(file.images), image], file.categories)
+        return [
+            Entry(
+                self._id(image, part),
+                files[image.file_name],
+                (path,),
+                part,
+                self._group(image),
+                (image, by_image[image.id], class_of),
+            )
+            for image in _values(file.images)
+        ]
+
+    def _class_of(self, file: _File, path: Path) -> dict[int, int | None]:
+        """Category id -> class id, None for those left out."""
+        wanted = {name: c for c, names in self.options.categories.items() for name in names}
+        by_name = {c.lower(): c for c in self.classes} if not wanted else {}
+        result: dict[int, int | None] = {}
+        for category in _values(file.categories):
+            name = wanted.get(category.name) or by_name.get(category.name.lower())
+            if name is None and not self._ignored(category):
+                name = self.classes[0] if self.options.classes == "group" else wanted.get("*")
+                if name is None:
+                    raise DataError(
+                        f"{path}: the category {category.name!r} is no class of the card ({', '.join(self.classes)})",
+                        "map it by categories in the card's format, or name it in ignore",
+                    )
+            result[category.id] = None if name is None else self.classes.index(name)
+        return result
+
+    def _all_categories(self, files: Iterable[_File]) -> tuple[str, ...]:
+        """Names of the categories of all files, those of the first file first, each file's by their number."""
+        named = (c.name for file in files for c in sorted(_values(file.categories), key=lambda c: c.id)
+                 if not self._ignored(c))  # fmt: skip
+        return tuple(dict.fromkeys(named))
+
+    def _ignored(self, category: _Category) -> bool:
+        return any(fnmatchcase(category.name.lower(), pattern.lower()) for pattern in self.options.ignore)
+
+    def _roots(self, part: str) -> list[Path]:
+        images = self.options.images
+        folders = images[part] if isinstance(images, dict) else images
+        return [self.root / patterns.fill(folder, {"part": part}) for folder in folders]
+
+    def _unlisted(self, part: str) -> list[Path]:
+        """Images without any instance that no annotation file names."""
+        wanted = self.options.without_annotations
+        return sorted(p for root in self._roots(part) for pattern in wanted for p in root.glob(pattern) if p.is_file())
+
+    def _files(self, part: str, path: Path, images: list[_Image]) -> dict[str, Path]:
+        """File name in the JSON -> file on disk."""
+        roots = self._roots(part)
+        found: dict[str, Path] = {}
+        missing: list[str] = []
+        anywhere: dict[str, Path] | None = None
+        for image in images:
+            direct = next((r / image.file_name for r in roots if (r / image.file_name).is_file()), None)
+            if direct is None:
+                if anywhere is None:
+                    anywhere = {p.name: p for r in reversed(roots) for p in sorted(r.rglob("*")) if p.is_file()}
+                direct = anywhere.get(Path(image.file_name).name)
+            if direct is None:
+                missing.append(image.file_name)
+            else:
+                found[image.file_name] = direct
+        if missing:
+            raise DataError(
+                f"{path}: {len(missing)} of its {len(images)} images are not there; the first: {missing[0]}",
+                f"looked in {', '.join(str(r) for r in roots)}",
+            )
+        return found
+
+    def _id(self, image: _Image, part: str) -> str:
+        name = Path(image.file_name)
+        fields = {"stem": name.stem, "file": image.file_name, "id": str(image.id), "part": part}
+        return patterns.fill(self.options.id, fields)
+
+    def _group(self, image: _Image) -> str | None:
+        if self.options.names is None:
+            return None
+        return (patterns.match(self.options.names, Path(image.file_name).name) or {}).get("group")
+
+
+def _values(items: Any) -> Any:
+    return items.values() if isinstance(items, dict) else items
+
+
+def _load(path: Path) -> tuple[_File, list[_Annotation]]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    file: _File = _decoded(data, _File, path, "the file")
+    is_dictionary = bytes(memoryview(file.annotations)[:1]) == b"{"
+    kind: Any = dict[str, _Annotation] if is_dictionary else list[_Annotation]
+    return file, list(_values(_decoded(file.annotations, kind, path, "annotations")))
+
+
+def _decoded(data: bytes | msgspec.Raw, kind: Any, path: Path, what: str) -> Any:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as error:
+        problem = str(error).replace("`", "").replace("$", what)
+        raise DataError(f"{path}: not COCO: {problem}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not JSON: {error}", "the file may be cut off: copy or download it again") from None
+
+
+def _where(entry: Entry, position: int, annotation: _Annotation) -> str:
+    number = position if annotation.id is None else annotation.id
+    return f"{entry.truth[0]}: annotation {number} of {entry.id}"
+
+
+def _segmentation(raw: msgspec.Raw, where: str) -> _RunLengths | list[_Polygon]:
+    """A ``segmentation``: run lengths, or the polygons that have an area (none where there is no mask)."""
+    try:
+        segmentation: Any = _SEGMENTATIONS.decode(raw)
+    except msgspec.ValidationError as error:
+        try:
+            segmentation = [_FLAT_POLYGON.decode(raw)]
+        except msgspec.ValidationError:
+            raise DataError(f"{where}: not a COCO segmentation: {str(error).replace('`', '')}") from None
+    if isinstance(segmentation, _RunLengths):
+        return segmentation
+    polygons = [p for p in segmentation or [] if len(p) >= 6]
+    for polygon in polygons:
+        if len(polygon) % 2:
+            raise DataError(f"{where}: a polygon of {len(polygon)} numbers, which are not pairs of x and y")
+    return polygons
+
+
+def _from_run_lengths(runs: _RunLengths, height: int, width: int, where: str) -> bytes:
+    if tuple(runs.size) != (height, width):
+        raise DataError(
+            f"{where}: its RLE is of {runs.size[0]} x {runs.size[1]} pixels, the image is {height} x {width}"
+        )
+    try:
+        if isinstance(runs.counts, str):
+            counts = runs.counts.encode("utf-8")
+            rle.check(counts, height, width)
+            return counts
+        if any(n < 0 for n in runs.counts) or sum(runs.counts) != height * width:
+            raise DataError(f"its run lengths sum to {sum(runs.counts)}, the image has {height * width} pixels")
+    except DataError as error:
+        raise DataError(f"{where}: {error.message}", error.hint) from None
+    counts = coco_mask.frPyObjects({"size": [height, width], "counts": runs.counts}, height, width)["counts"]
+    return counts

@@ -1,0 +1,155 @@
+"""An image file and a label image for each image, found by patterns that the card gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.data import patterns
+from bench.data.images import read_labels
+from bench.data.readers.base import Entry, Index, Reader, Truth
+from bench.errors import DataError
+from bench.instances import Instances
+
+
+class LabelPairs(Reader):
+    """Pairs of an image and a label image.
+
+    The patterns are paths relative to the data set's folder, with the fields of :mod:`bench.data.patterns`:
+    ``{part}/images/{group}_{frame}.png``. The label image of an image is the path that the same fields give. The
+    fields ``part`` and ``group`` say what their names say.
+    """
+
+    format = "label_pairs"
+
+    class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+        """Options of the format.
+
+        Attributes:
+            images: patterns of the images; a file that matches several goes with the first.
+            labels: patterns of the label images; the first that names a file that is there.
+            decode: what an instance is: ``ids``: each number but 0, whatever its connectivity;
+                ``components-of-first-channel``: each 8-connected region of one value of the first channel, but 0;
+                ``colours``: each colour that is not gray.
+            id: the id of an image, a text with fields; default all fields but ``part``, joined by "/".
+            unlabelled: parts whose images have no truth.
+            min_side: instances whose box has a side of fewer pixels are left out, and that is noted.
+        """
+
+        images: tuple[str, ...]
+        labels: tuple[str, ...] = ()
+        decode: Literal["ids", "components-of-first-channel", "colours"] = "ids"
+        id: str | None = None
+        unlabelled: tuple[str, ...] = ()
+        min_side: int = 1
+
+        def __post_init__(self) -> None:
+            for pattern in self.images:
+                fields = set(patterns.fields_of(pattern))
+                if not fields - {"part"}:
+                    raise ValueError(f"the pattern {pattern!r} has no field, such as {{stem}}")
+                for template in (*self.labels, *([self.id] if self.id else [])):
+                    if unknown := set(patterns.fields_of(template)) - fields:
+                        raise ValueError(f"{template!r} has a field that {pattern!r} has not: {{{min(unknown)}}}")
+
+    options: Options
+
+    def index(self) -> Index:
+        """List the images; see :meth:`Reader.index`."""
+        entries: dict[str, Entry] = {}
+        seen: set[Path] = set()
+        used: set[Path] = set()
+        for pattern in self.options.images:
+            for path, fields in patterns.find(self.root, pattern):
+                if path in seen:
+                    continue
+                seen.add(path)
+                entry = self._entry(path, fields)
+                if entry.id in entries:
+                    raise DataError(f"{path}: the image {entry.id} is also at {entries[entry.id].image}")
+                entries[entry.id] = entry
+                used.update(entry.truth)
+        if not entries:
+            raise DataError(f"{self.root}: no image in it", f"expected {' or '.join(self.options.images)}")
+        lonely = {p for pattern in self.options.labels for p, _ in patterns.find(self.root, pattern)} - used - seen
+        notes = [f"{path}: a label image without an image, left out" for path in sorted(lonely)]
+        return Index(tuple(entries[i] for i in sorted(entries)), tuple(notes))
+
+    def truth(self, entry: Entry, height: int, width: int) -> Truth:
+        """Read the label image of one image; see :meth:`Reader.truth`."""
+        if not entry.truth:
+            return Truth(None)
+        path = entry.truth[0]
+        labels = _DECODERS[self.options.decode](read_labels(path), path)
+        if labels.shape != (height, width):
+            raise DataError(
+                f"{path}: the label image is {labels.shape[0]} x {labels.shape[1]} pixels, "
+                f"its image {entry.image.name} is {height} x {width}"
+            )
+        instances = Instances.from_label_map(labels)
+        sides = (instances.boxes[:, 2:] - instances.boxes[:, :2]).min(axis=1, initial=np.inf)
+        kept = sides >= self.options.min_side
+        if kept.all():
+            return Truth(instances)
+        note = f"{path}: {int((~kept).sum())} instances thinner than {self.options.min_side} pixels, left out"
+        return Truth(instances.take(kept), (note,))
+
+    def _entry(self, path: Path, fields: dict[str, str]) -> Entry:
+        rest = {name: text for name, text in fields.items() if name != "part"}
+        image_id = patterns.fill(self.options.id, fields) if self.options.id else "/".join(rest.values())
+        part = fields.get("part", "")
+        truth: tuple[Path, ...] = ()
+        if part not in self.options.unlabelled and self.options.labels:
+            candidates = [self.root / patterns.fill(pattern, fields) for pattern in self.options.labels]
+            found = [c for c in candidates if c.is_file()]
+            if not found:
+                raise DataError(
+                    f"{candidates[0]}: no such label image, for the image {path}",
+                    "an image without any instance has a label image of zeros",
+                )
+            truth = (found[0],)
+        return Entry(image_id, path, truth, part, fields.get("group"))
+
+
+# -- from the array in the file to one number an instance -----------------------------------------------
+
+
+def _ids(array: NDArray[Any], path: Path) -> NDArray[Any]:
+    if array.ndim == 2:
+        return array
+    colours = 1 if array.shape[2] == 2 else min(array.shape[2], 3)  # the rest is alpha
+    first = array[..., 0]
+    if any(not np.array_equal(first, array[..., c]) for c in range(1, colours)):
+        raise DataError(
+            f"{path}: a label image in colour", "set decode in the card's format to say what the colours mean"
+        )
+    return np.ascontiguousarray(first)
+
+
+def _components_of_first_channel(array: NDArray[Any], path: Path) -> NDArray[Any]:
+    from skimage.measure import label
+
+    labels: NDArray[Any] = label(array if array.ndim == 2 else array[..., 0], background=0)
+    return labels
+
+
+def _colours(array: NDArray[Any], path: Path) -> NDArray[Any]:
+    if array.ndim != 3 or array.shape[2] < 3:
+        raise DataError(f"{path}: not a colour image", 'decode = "colours" needs one colour an instance')
+    rgb = array[..., :3].astype(np.int64)
+    codes = (rgb[..., 0] << 32) | (rgb[..., 1] << 16) | rgb[..., 2]
+    gray = (rgb[..., 0] == rgb[..., 1]) & (rgb[..., 1] == rgb[..., 2])
+    codes[gray] = 0
+    return codes
+
+
+_DECODERS: dict[str, Callable[[NDArray[Any], Path], NDArray[Any]]] = {
+    "ids": _ids,
+    "components-of-first-channel": _components_of_first_channel,
+    "colours": _colours,
+}

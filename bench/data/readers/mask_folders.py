@@ -1,0 +1,112 @@
+"""One folder an image, one mask file an instance: how the Data Science Bowl 2018 was published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from bench import rle
+from bench.data.images import IMAGE_SUFFIXES, read_labels
+from bench.data.readers.base import Entry, Index, Reader, Truth
+from bench.errors import DataError
+from bench.instances import Instances
+
+
+class MaskFolders(Reader):
+    """``<id>/images/<one file>`` and ``<id>/masks/<one file an instance>``.
+
+    Masks may overlap and are kept as they are, in the order of their file names; what is not 0 belongs to the
+    instance. A folder ``masks`` without files means that the image is empty; a part without such folders must be
+    named in ``unlabelled``.
+    """
+
+    format = "mask_folders"
+
+    class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+        """Options of the format.
+
+        Attributes:
+            parts: part -> names that its folder may have under the data set's folder, "." being that folder itself.
+                Parts that are not there are left out; at least one must be.
+            unlabelled: parts whose images have no truth.
+        """
+
+        parts: dict[str, tuple[str, ...]] = msgspec.field(default_factory=lambda: {"": (".",)})
+        unlabelled: tuple[str, ...] = ()
+
+    options: Options
+
+    def index(self) -> Index:
+        """List the images; see :meth:`Reader.index`."""
+        entries: dict[str, Entry] = {}
+        notes: list[str] = []
+        for part, names in self.options.parts.items():
+            for folder in self._image_folders(names):
+                entry = self._entry(folder, part)
+                if entry is None:
+                    notes.append(f"{folder}: no image in {folder.name}/images, left out")
+                elif entry.id in entries:
+                    raise DataError(f"{folder}: the image {entry.id} is also at {entries[entry.id].image}")
+                else:
+                    entries[entry.id] = entry
+        if not entries:
+            raise DataError(
+                f"{self.root}: no image folder in it",
+                "expected <id>/images/<image> and <id>/masks/<mask> for each image",
+            )
+        return Index(tuple(entries[i] for i in sorted(entries)), tuple(notes))
+
+    def truth(self, entry: Entry, height: int, width: int) -> Truth:
+        """Read the masks of one image; see :meth:`Reader.truth`."""
+        if entry.part in self.options.unlabelled:
+            return Truth(None)
+        masks, notes = [], []
+        for path in entry.truth:
+            mask = _read_mask(path)
+            if mask.shape != (height, width):
+                raise DataError(
+                    f"{path}: the mask is {mask.shape[0]} x {mask.shape[1]} pixels, "
+                    f"its image {entry.image.name} is {height} x {width}"
+                )
+            if mask.any():
+                masks.extend(rle.encode_masks(mask[None]))
+            else:
+                notes.append(f"{path}: the mask is empty, left out")
+        return Truth(Instances(height, width, tuple(masks)), tuple(notes))
+
+    def _image_folders(self, names: tuple[str, ...]) -> list[Path]:
+        """Folders that hold ``images``, in the first of ``names`` that has any."""
+        for name in names:
+            root = self.root / name
+            if root.is_dir():
+                folders = sorted(p for p in root.iterdir() if (p / "images").is_dir())
+                if folders:
+                    return folders
+        return []
+
+    def _entry(self, folder: Path, part: str) -> Entry | None:
+        images = _files(folder / "images")
+        if not images:
+            return None
+        if len(images) > 1:
+            raise DataError(f"{folder / 'images'}: {len(images)} images where one is expected")
+        masks = folder / "masks"
+        if part not in self.options.unlabelled and not masks.is_dir():
+            raise DataError(f"{masks}: no such folder", "an image without any instance has an empty folder of masks")
+        return Entry(folder.name, images[0], tuple(_files(masks)) if masks.is_dir() else (), part)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+
+
+def _read_mask(path: Path) -> NDArray[np.bool_]:
+    array: NDArray[Any] = read_labels(path)
+    if array.ndim == 3:
+        colours = 1 if array.shape[2] == 2 else min(array.shape[2], 3)  # the rest is alpha
+        array = array[..., :colours].max(axis=2)
+    return np.asarray(array != 0)

@@ -1,0 +1,164 @@
+"""What is on disk: every image and its truth read once, hashed and counted, and remembered.
+
+The facts of an image are kept in a small cache file with the names, sizes and modification times of its files;
+while those stay the same the files are not read again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.data.readers import Entry, Reader
+from bench.data.system import processors, write_whole
+from bench.errors import DataError, OutputError
+from bench.instances import Instances
+
+Progress = Callable[[int, int, str], None]
+"""Called as ``progress(done, total, text)``."""
+
+CACHE_VARIABLE = "BENCH_CACHE"
+_CACHE_FORMAT = 1
+
+
+class ImageFacts(msgspec.Struct, array_like=True, frozen=True):
+    """What is known of one image once it was read.
+
+    Attributes:
+        id: of the image.
+        fingerprint: hash of the names, sizes and modification times of its files.
+        pixels: sha256 of the decoded image (see :func:`pixel_hash`).
+        truth: sha256 of its instances (see :func:`truth_hash`).
+        height: pixels.
+        width: pixels.
+        instances: how many, crowd regions aside; None where the image is not annotated.
+        notes: what of its truth was left out, with the reason.
+    """
+
+    id: str
+    fingerprint: str
+    pixels: str
+    truth: str
+    height: int
+    width: int
+    instances: int | None
+    notes: tuple[str, ...] = ()
+
+
+class _CacheFile(msgspec.Struct):
+    format: int
+    images: list[ImageFacts]
+
+
+def pixel_hash(image: NDArray[Any]) -> str:
+    """sha256 of the pixels: the same in any lossless file format.
+
+    Over the text ``<dtype> <shape>``, such as ``uint8 520x704``, a zero byte, and the values in row-major order,
+    little-endian.
+    """
+    digest = hashlib.sha256(f"{image.dtype.name} {'x'.join(map(str, image.shape))}\0".encode())
+    digest.update(np.ascontiguousarray(image, dtype=image.dtype.newbyteorder("<")).data)
+    return digest.hexdigest()
+
+
+def truth_hash(truth: Instances | None) -> str:
+    """sha256 of the instances in their order: class, crowd flag and mask of each."""
+    if truth is None:
+        return hashlib.sha256(b"not annotated").hexdigest()
+    digest = hashlib.sha256(f"{truth.height}x{truth.width}".encode())
+    for counts, class_id, crowd in zip(truth.rles, truth.class_ids.tolist(), truth.crowd.tolist(), strict=True):
+        digest.update(f"\n{class_id} {int(crowd)} ".encode() + counts)
+    return digest.hexdigest()
+
+
+def read_facts(reader: Reader, entry: Entry, fingerprint: str) -> ImageFacts:
+    """Read one image and its truth.
+
+    Raises:
+        DataError: broken or contradictory files.
+    """
+    image = reader.image(entry)
+    height, width = image.shape[:2]
+    truth = reader.truth(entry, height, width)
+    count = None if truth.instances is None else int((~truth.instances.crowd).sum())
+    return ImageFacts(
+        entry.id, fingerprint, pixel_hash(image), truth_hash(truth.instances), height, width, count, truth.notes
+    )
+
+
+def scan(
+    reader: Reader, entries: Iterable[Entry], cache_file: Path | None, progress: Progress | None = None
+) -> tuple[ImageFacts, ...]:
+    """The facts of all ``entries``, from the cache where their files did not change.
+
+    Args:
+        reader: of the data set.
+        entries: its images.
+        cache_file: where the facts are kept, or None. If it cannot be written, nothing is kept.
+        progress: called for each image that is read.
+
+    Raises:
+        DataError: broken or contradictory files.
+    """
+    entries = list(entries)
+    known = _load_cache(cache_file)
+    fingerprints = {entry.id: _fingerprint(reader.root, entry) for entry in entries}
+    facts = {i: known[i] for i in fingerprints if i in known and known[i].fingerprint == fingerprints[i]}
+    missing = [entry for entry in entries if entry.id not in facts]
+    if missing:
+        try:
+            with ThreadPoolExecutor(max_workers=min(8, processors())) as pool:
+                results = pool.map(lambda e: read_facts(reader, e, fingerprints[e.id]), missing)
+                for done, fact in enumerate(results, 1):
+                    facts[fact.id] = fact
+                    if progress:
+                        progress(done, len(missing), f"reading {reader.root.name}")
+        finally:
+            _save_cache(cache_file, facts)
+    return tuple(facts[entry.id] for entry in entries)
+
+
+def default_cache() -> Path:
+    """The folder for what can be made again: ``BENCH_CACHE``, else the user's cache folder."""
+    if named := os.environ.get(CACHE_VARIABLE):
+        return Path(named).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "cellseg-bench"
+
+
+def _fingerprint(root: Path, entry: Entry) -> str:
+    digest = hashlib.sha256(f"{entry.part}\0{entry.group}".encode())
+    for path in (entry.image, *entry.truth):
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        digest.update(f"\0{os.path.relpath(path, root)}\0{status.st_size}\0{status.st_mtime_ns}".encode())
+    return digest.hexdigest()[:32]
+
+
+def _load_cache(path: Path | None) -> dict[str, ImageFacts]:
+    if path is None:
+        return {}
+    try:
+        file = msgspec.msgpack.decode(path.read_bytes(), type=_CacheFile)
+    except (OSError, msgspec.DecodeError):  # no cache, or not one of ours: read the files again
+        return {}
+    return {facts.id: facts for facts in file.images} if file.format == _CACHE_FORMAT else {}
+
+
+def _save_cache(path: Path | None, facts: dict[str, ImageFacts]) -> None:
+    if path is None:
+        return
+    data = msgspec.msgpack.encode(_CacheFile(_CACHE_FORMAT, list(facts.values())))
+    with contextlib.suppress(OutputError):  # a cache that cannot be written costs time, not results
+        write_whole(path, data)

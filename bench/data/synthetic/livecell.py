@@ -1,0 +1,100 @@
+"""Eight cell lines in phase contrast at every density, up to five hundred cells an image: imitates LIVECell."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+import msgspec
+
+from bench.data.synthetic._base import Generator, Picture, Planned
+from bench.data.synthetic._colony import Style, fill, grow
+from bench.data.synthetic._exact import Draws
+from bench.data.synthetic._optics import background, phase_contrast, specks, to_gray8
+
+HEIGHT, WIDTH = 520, 704
+
+# fmt: off
+STYLES = MappingProxyType(
+    {
+        # flat glioblastoma cells of every form
+        "A172": Style(
+            (40, 230), (60, 120), (20, 130), (60, 170), flatness=2, lobes=(1, 4), processes=(0, 2), outline=17,
+            together=30, optics={"edge": 42},
+        ),
+        # epithelial islands with bright seams
+        "BT474": Style((40, 300), (64, 104), (0, 50), (110, 230), flatness=2, islands=3, together=80, spacing=66),
+        # small round microglia with bright centres
+        "BV2": Style(
+            (120, 520), (34, 58), (0, 40), (330, 470), texture=25, together=25, outline=6, nucleus=0,
+            optics={"edge": 70},
+        ),
+        # large flat hepatocytes with clear nuclei
+        "Huh7": Style(
+            (40, 210), (84, 140), (0, 70), (60, 140), flatness=3, lobes=(0, 3), islands=2, together=75, spacing=68,
+            nucleus=90, outline=15, optics={"edge": 45},
+        ),
+        # small epithelial cells in clusters
+        "MCF7": Style((100, 480), (44, 74), (0, 60), (110, 240), flatness=2, islands=4, together=70, spacing=68),
+        # neuroblastoma with thin processes
+        "SHSY5Y": Style(
+            (80, 400), (40, 68), (10, 90), (120, 260), lobes=(0, 1), processes=(0, 2), process_length=(80, 260),
+            together=45,
+        ),
+        # round, bright, loosely attached
+        "SkBr3": Style((60, 350), (48, 72), (0, 30), (330, 480), texture=30, together=35, outline=7, nucleus=0),
+        # large spindle-shaped cells
+        "SKOV3": Style(
+            (30, 190), (70, 130), (30, 130), (70, 190), flatness=2, lobes=(0, 3), processes=(0, 2),
+            process_length=(60, 160), together=30, outline=17, optics={"edge": 50},
+        ),
+    }
+)
+# fmt: on
+"""Cell line -> how it looks."""
+
+
+class LiveCell(Generator):
+    """The stand-in of LIVECell: 520 x 704 pixels, 8 bit; every line at every density in each part.
+
+    The real images are crops of wells that were watched for days: here too the images of a group (line and well)
+    become denser with time. Cells compete for a pixel and the thicker one has it, so that truth never overlaps.
+    """
+
+    name = "livecell"
+    version = 1
+    format = MappingProxyType(
+        {
+            "name": "label_pairs",
+            "images": ["{part}/images/{group}_Phase_{well}_{frame}.png"],
+            "labels": {"{group}": ["{part}/labels/{group}_Phase_{well}_{frame}.png"]},
+            "id": "{group}_Phase_{well}_{frame}",
+        }
+    )
+
+    class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+        """Images of each part."""
+
+        train: int = 3253
+        val: int = 570
+        test: int = 1564
+
+    def plan(self) -> tuple[Planned, ...]:
+        """All images, in order; see :meth:`Generator.plan`."""
+        lines = tuple(STYLES)
+        return tuple(
+            Planned(part, f"{lines[i % 8]}_Phase_{part[0].upper()}{i // 64:02d}", i // 8 % 8)
+            for part in ("train", "val", "test")
+            for i in range(getattr(self.params, part))
+        )
+
+    def make(self, item: Planned) -> Picture:
+        """Make one image; see :meth:`Generator.make`."""
+        line = item.group.partition("_")[0]
+        style = STYLES[line]
+        seed = f"{self.name} {self.version} {self.seed} {item.stem}"
+        shape = HEIGHT, WIDTH
+        cells = grow(style, seed, shape, crowding=25 + 75 * item.frame // 7)
+        thickness, labels = fill(style, cells, seed, shape)
+        specks(thickness, Draws(f"{seed} specks"), 25)
+        image = phase_contrast(thickness, **style.optics) + background(Draws(f"{seed} background"), shape, shadow=8)
+        return Picture(to_gray8(image, Draws(f"{seed} noise"), 80), {line: labels})

@@ -1,0 +1,172 @@
+"""Cards: found, typed, and their faults named by file and key."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.data.cards import card_folders, card_names, list_cards, load_card, read_card
+from bench.data.readers import reader_class
+from bench.data.synthetic import make_generator
+from bench.errors import DataError, UnknownNameError
+
+OURS = ("bbbc039", "dsb2018", "neural", "usiigaci")
+
+
+def test_our_cards_are_all_sound():
+    cards, broken = list_cards()
+    assert not broken
+    assert set(OURS) <= set(cards)
+    for name, card in cards.items():
+        assert card.name == name
+        assert card.protocols
+        assert card.evaluate in card.split_names
+        assert reader_class(card.format["name"])
+        if card.stand_in:
+            assert make_generator(card.stand_in.generator, card.stand_in.seed, card.stand_in.params, card.path).plan()
+
+
+def test_what_the_neural_card_says():
+    card = load_card("neural")
+    assert [p.name for p in card.protocols] == ["voc", "kaggle"]
+    assert card.task.modality == "phase contrast"
+    assert card.expected.splits == {"train": 386, "val": 129, "test": 129}
+    assert card.stand_in is not None
+
+
+def test_an_unknown_name_gets_the_nearest():
+    with pytest.raises(UnknownNameError, match=r"unknown data set 'usigaci' \(did you mean usiigaci\?\)") as caught:
+        load_card("usigaci")
+    assert caught.value.exit_code == 2
+
+
+def test_a_folder_of_the_users(write_card: Callable[..., Path], cards: Path):
+    write_card("mine")
+    assert cards in card_folders()
+    assert "mine" in card_names()
+    assert load_card("mine").path == cards / "mine.toml"
+
+
+def test_a_broken_card_does_not_hide_the_others(write_card: Callable[..., Path]):
+    write_card("mine", text="name = 3 4\n")
+    cards, broken = list_cards()
+    assert set(OURS) <= set(cards)
+    assert list(broken) == ["mine"]
+    with pytest.raises(DataError, match=r"mine\.toml: not TOML: .*line 1"):
+        load_card("mine")
+
+
+def test_a_folder_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("BENCH_CARDS", str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match=r"BENCH_CARDS names .*nowhere, which is not a folder"):
+        card_names()
+
+
+def test_several_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, write_card: Callable[..., Path], cards: Path):
+    write_card("mine")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "theirs.toml").write_text((cards / "mine.toml").read_text().replace("mine", "theirs"))
+    monkeypatch.setenv("BENCH_CARDS", os.pathsep.join([str(cards), str(other), ""]))
+    assert {"mine", "theirs"} <= set(card_names())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "complaint"),
+    [
+        ('title = "A small set"', "", "title: missing"),
+        ('title = "A small set"', "title = 3", "title: expected str, got int"),
+        ('title = "A small set"', 'title = "A"\ntitel = "B"', "titel: unknown key"),
+        ('name = "mine"', 'name = "yours"', "name: it is 'yours', the file's name says 'mine'"),
+        ('modality = "phase contrast"', "", "task.modality: missing"),
+        ('modality = "phase contrast"', 'modality = "x"\nmax_detections = 0', "task.max_detections: expected int >= 1"),
+        ('modality = "phase contrast"', 'modality = "x"\noverlap = "no"', "task.overlap: expected bool, got str"),
+        ('classes = ["cell"]', "classes = []", "task.classes: no class is named"),
+        ('classes = ["cell"]', 'classes = ["cell", "cell"]', "task.classes: a class is named twice"),
+        ('classes = ["cell"]', 'classes = ["cell", 4]', r"task.classes\[1\]: expected str, got int"),
+        ("test = 0.25", 'test = "many"', "schemes.seeded.splits.test: expected float, got str"),
+        ("test = 0.25", "test = 0", "schemes.seeded.splits.test: expected float > 0"),
+        ("seed = 1", "", "schemes.seeded.seed: missing"),
+        ("seed = 1", 'seed = 1\nby = "week"', "schemes.seeded.by: invalid enum value 'week'"),
+        ('rule = "seeded"', 'rule = "dice"', "schemes.seeded.rule: invalid value 'dice'"),
+        ('rule = "seeded"', "", "schemes.seeded.rule: missing"),
+        ('default_scheme = "seeded"', 'default_scheme = "x"', "default_scheme: no scheme 'x'"),
+        ('default_scheme = "seeded"', 'default_scheme = "seeded"\nevaluate = "x"', "evaluate: .* no split 'x'"),
+        ('name = "label_pairs"', 'name = "label_pair"', "format.name: unknown format 'label_pair'"),
+        ('name = "label_pairs"', "", "format.name: missing"),
+        ('name = "label_pairs"', 'name = "label_pairs"\ndecode = "magic"', "format.decode: invalid enum value 'magic'"),
+        ('name = "label_pairs"', 'name = "label_pairs"\nmasks = "x"', "format.masks: unknown key"),
+        ('labels = ["labels/{stem}.png"', 'labels = ["labels/{name}.png"', "format: .* a field that .* has not"),
+        ('[[protocols]]\nname = "voc"', "", "protocols: missing"),
+        ('[[protocols]]\nname = "voc"', "[[protocols]]", r"protocols\[0\].name: missing"),
+        ('name = "voc"', 'name = "voc"\n[[protocols]]\nname = "voc"', "protocols: 'voc' stands there twice"),
+        ('name = "voc"', 'name = "voc"\n[expected]\nsplits = { all = 3 }', "expected.splits: no split 'all'"),
+        ('name = "voc"', 'name = "voc"\n[objects]\nsize_median = "big"', "objects"),
+        ('name = "voc"', 'name = "voc"\n[stand_in]\nseed = 2', "stand_in.generator: missing"),
+    ],
+)  # fmt: skip
+def test_a_fault_is_named_by_file_and_key(write_card: Callable[..., Path], before: str, after: str, complaint: str):
+    path = write_card("mine")
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after))
+    with pytest.raises(DataError, match=rf"mine\.toml: {complaint}") as caught:
+        read_card(path)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 3
+
+
+def test_a_size_that_is_no_number(write_card: Callable[..., Path]):
+    path = write_card("mine")
+    sizes = "size_p05 = 1.0\nsize_p95 = 2.0\naspect_p95 = 1.0\nper_image_median = 3\nper_image_max = 4"
+    path.write_text(path.read_text() + f'\n[objects]\nsize_median = "x"\n{sizes}\n')
+    with pytest.raises(DataError, match=r"mine\.toml: objects\.size_median: expected float, got str$"):
+        read_card(path)
+
+
+def test_the_faulty_one_of_several_schemes_is_named(write_card: Callable[..., Path]):
+    path = write_card("mine")
+    path.write_text(
+        path.read_text()
+        + '\n[schemes.second]\nrule = "parts"\nsplits = { train = ["a"], test = "b" }\n'
+        + '\n[schemes.third]\nrule = "lists"\nsplits = { test = "lists/x.txt" }\n'
+    )
+    with pytest.raises(DataError, match=r"mine\.toml: schemes\.second\.splits\.test: expected array, got str"):
+        read_card(path)
+    path.write_text(path.read_text().replace('test = "b"', 'test = ["b"]'))
+    with pytest.raises(DataError, match=r"mine\.toml: schemes\.third\.splits\.test: no such file .*x\.txt"):
+        read_card(path)
+
+
+def test_splits_are_addressed_by_scheme(write_card: Callable[..., Path]):
+    path = write_card("mine")
+    path.write_text(path.read_text() + '\n[schemes.second]\nrule = "parts"\nsplits = { test = ["b"] }\n')
+    card = read_card(path)
+    assert card.split_names == ("train", "val", "test", "second/test")
+    assert card.address("test") == ("seeded", "test")
+    assert card.address("second/test") == ("second", "test")
+    with pytest.raises(UnknownNameError, match=r"unknown split of mine 'tset'.*test"):
+        card.address("tset")
+    with pytest.raises(UnknownNameError):
+        card.address("second/train")
+
+
+def test_a_card_as_plain_data_is_the_file(write_card: Callable[..., Path]):
+    plain = read_card(write_card("mine")).plain()
+    assert "path" not in plain
+    assert plain["task"]["classes"] == ["cell"]
+    assert plain["schemes"]["seeded"]["rule"] == "seeded"
+
+
+def test_listing_needs_nothing_heavy():
+    code = (
+        "import sys; from bench.data.cards import list_cards; assert list_cards()[0];"
+        "heavy = {'torch', 'pandas', 'scipy', 'skimage', 'PIL', 'tifffile', 'matplotlib', 'sqlalchemy'};"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
