@@ -1,0 +1,26 @@
+"""``bench doctor``."""
+
+from __future__ import annotations
+
+import click
+
+from bench.cli import options
+
+
+@click.command("doctor", short_help="what is installed, what is missing and how to mend it")
+@options.database()
+@options.data_root()
+@options.as_json()
+def command(db: str | None, data_root: object, as_json: bool) -> None:
+    """What is installed, which operators and which GPU serve, which data are here, and how to mend what is missing."""
+    from bench.engine.doctor import examine
+
+    with_ = examine(db=db, data_root=data_root)  # type: ignore[arg-type]
+    if as_json:
+        options.emit([finding.__dict__ for finding in with_])
+        return
+    for finding in with_:
+        mark = {"ok": "ok     ", "missing": "missing", "problem": "PROBLEM"}[finding.status]
+        click.echo(f"{mark}  {finding.subject}: {finding.finding}")
+        if finding.remedy:
+            click.echo(f"         -> {finding.remedy}")

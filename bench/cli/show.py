@@ -1,0 +1,37 @@
+"""``bench show``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bench.cli import options
+
+
+@click.command("show", short_help="everything about a method, a data set, a protocol or a run")
+@click.argument("name")
+@options.database()
+@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.png", help="Of a run: outlines on images.")
+@click.option("--images", default=3, show_default=True, type=click.IntRange(min=1), help="How many, worst first.")
+@options.data_root()
+@options.as_json()
+def command(
+    name: str, db: str | None, picture: Path | None, images: int, data_root: Path | None, as_json: bool
+) -> None:
+    """Everything about NAME: a method, a data set, a protocol, or a run by its number or key.
+
+    \b
+    bench show mnc
+    bench show neural
+    bench show 3 --picture overlay.png
+    """
+    from bench.engine import describe
+    from bench.report.numbers import describe_plain
+
+    if picture is not None:
+        shown = describe.picture(name, db=db, path=picture, count=images, data_root=data_root)
+        click.echo(f"{picture}: {', '.join(shown)}")
+        return
+    facts = describe.describe(name, db=db)
+    options.emit(facts) if as_json else click.echo(describe_plain(facts))

@@ -1,0 +1,1 @@
+"""Plan, train, predict, time, score and store: what happens behind ``bench run``."""

@@ -1,0 +1,187 @@
+"""Everything about one thing: a method, a data set, a protocol or a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from pathlib import Path
+from typing import Any
+
+from bench.api import DataError, Method, UnknownNameError
+from bench.data import card_names, load_card, open_dataset
+from bench.engine import provenance
+from bench.engine.folder import RunFolder, from_record
+from bench.metrics import protocol, protocol_names
+from bench.registry import MethodEntry, registry
+from bench.report.overlays import write_sheet
+from bench.report.runs import listing
+from bench.store import NoDatabaseError, StoredRun, open_store
+
+
+def describe(name: str, *, db: str | None = None) -> dict[str, Any]:
+    """Facts about whatever ``name`` names, as plain data.
+
+    Raises:
+        UnknownNameError: nothing is called so.
+    """
+    methods = registry().methods
+    if name in methods:
+        return _method(methods[name])
+    if name in card_names():
+        return {"data set": name, **{k: v for k, v in load_card(name).plain().items() if k != "name"}}
+    if name in protocol_names():
+        return _protocol(name)
+    run = _run_of(name, db)
+    if run is not None:
+        return _run(run, db)
+    families = {entry.method.name for entry in methods.values()}
+    raise UnknownNameError("method, data set, protocol or run", name, {*methods, *families, *card_names()})
+
+
+def picture(name: str, *, db: str | None, path: Path, count: int, data_root: Path | None = None) -> list[str]:
+    """Write the outlines of a run's truth and predictions over its images, and return which.
+
+    Args:
+        name: of the run: its number or the beginning of its key.
+        db: the store.
+        path: of the picture file.
+        count: how many images; those with the lowest values of the first ranking metric come first.
+        data_root: folder in which data sets lie.
+
+    Raises:
+        UnknownNameError: no such run.
+        DataError: the data set on disk is another version than the run's, or its predictions are gone.
+    """
+    run = _run_of(name, db)
+    if run is None:
+        raise UnknownNameError("run", name, [])
+    dataset = open_dataset(run.dataset, data_root, stand_in=run.source == "synthetic")
+    if dataset.content_hash != run.content_hash:
+        raise DataError(
+            f"{dataset.folder} holds another version of {run.dataset} than run {run.id} was made on",
+            "name the folder of its files by --data-root",
+        )
+    folder = Path(run.folder)
+    if not folder.is_dir():
+        raise DataError(f"the folder of run {run.id} is gone: {folder}", "run it again with --force")
+    found = dict(from_record(record) for record in RunFolder(folder).predictions().read())
+    chosen = _worst_first(run, db, list(found))[:count]
+    split = dataset.split(run.split).take(chosen)
+    samples = {sample.id: sample for sample in split}
+    write_sheet(((samples[i], found[i]) for i in chosen), path)
+    return chosen
+
+
+# -- inside -----------------------------------------------------------------------------------------
+
+
+def _worst_first(run: StoredRun, db: str | None, images: list[str]) -> list[str]:
+    with open_store(db, read_only=True) as store:
+        frame = store.image_results(run.id)
+    if frame.empty:
+        return images
+    first = frame[(frame["protocol"] == frame["protocol"].iloc[0]) & (frame["metric"] == frame["metric"].iloc[0])]
+    ordered = first.sort_values("value", kind="stable")["image"].tolist()
+    return [*ordered, *(i for i in images if i not in set(ordered))]
+
+
+def _run_of(name: str, db: str | None) -> StoredRun | None:
+    try:
+        with open_store(db, read_only=True) as store:
+            return store.run(int(name) if name.isdecimal() and len(name) < 12 else name)
+    except (UnknownNameError, NoDatabaseError):
+        return None
+
+
+def _method(entry: MethodEntry) -> dict[str, Any]:
+    method = entry.method
+    params = method.make_params(entry.variant)
+    return {
+        "method": entry.name,
+        "title": entry.title,
+        "summary": method.summary,
+        "paper": dataclasses.asdict(method.paper) if method.paper else None,
+        "origin": method.origin,
+        "needs": list(method.requires),
+        "scores": "yes" if method.scored else "none: AP is not applicable",
+        "init": list(method.inits),
+        "schedules": {name: _schedule(schedule) for name, schedule in method.schedules.items()},
+        "settings": {f.name: getattr(params, f.name) for f in dataclasses.fields(params)},
+        "what the settings mean": _documentation(method),
+        "deviations from the paper": list(method.deviations),
+        "variants": [method.full_name(variant) for variant in method.variants],
+        "code": inspect.getmodule(method).__name__,  # type: ignore[union-attr]
+    }
+
+
+def _schedule(schedule: Any) -> str:
+    said = [f"{k} {v}" for k, v in dataclasses.asdict(schedule).items() if v not in (None, {}, "") and k != "note"]
+    return ", ".join(said) + (f" ({schedule.note})" if schedule.note else "")
+
+
+def _documentation(method: type[Method]) -> list[str]:
+    text = inspect.cleandoc(method.Params.__doc__ or "")
+    _, _, attributes = text.partition("Attributes:\n")
+    lines: list[str] = []
+    for line in attributes.splitlines():
+        if line.startswith("    ") and not line.startswith("     "):
+            lines.append(line.strip())
+        elif line.strip() and lines:
+            lines[-1] += " " + line.strip()
+    return lines
+
+
+def _protocol(name: str) -> dict[str, Any]:
+    cls = protocol(name)
+    made = cls()
+    return {
+        "protocol": name,
+        "version": made.version,
+        "rule": " ".join((inspect.getdoc(cls) or "").split()),
+        "parameters": dict(provenance.plain(made.params)),
+        "metrics": [
+            {
+                "name": spec.name,
+                "unit": spec.unit,
+                "better": "higher" if spec.higher_is_better else "lower",
+                "meaning": spec.meaning,
+                "undefined": spec.undefined,
+            }
+            for spec in made.metrics
+        ],
+    }
+
+
+def _run(run: StoredRun, db: str | None) -> dict[str, Any]:
+    with open_store(db, read_only=True) as store:
+        bundle = store.bundle(run.id)
+        latency = store.latency(run.id)
+    return {
+        **listing(run),
+        "images": run.n_images,
+        "results": {
+            f"{r.protocol} {r.metric}": {
+                "value": r.value if r.value is not None else f"undefined: {r.reason}",
+                "interval": None if r.low is None else [r.low, r.high],
+                "unit": r.unit,
+            }
+            for r in bundle.results
+        },
+        "latency": {phase: dataclasses.asdict(summary) for phase, summary in latency.items()},
+        "provenance": {
+            "command": run.command,
+            "commit": run.commit,
+            "dirty": run.dirty,
+            "weights sha256": run.weights_sha256,
+            "init": run.init,
+            "device": run.device,
+            "attempt": run.attempt,
+            "training seconds": run.train_seconds,
+            "prediction seconds": run.predict_seconds,
+            "peak memory bytes": run.peak_memory_bytes,
+            "method": dataclasses.asdict(bundle.method),
+            "environment": dataclasses.asdict(bundle.environment),
+            "machine": dataclasses.asdict(bundle.machine),
+            "data set version": run.content_hash,
+        },
+    }

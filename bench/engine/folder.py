@@ -1,0 +1,192 @@
+"""The folder of a run: what is written as the run goes, so that a kill loses at most the image in hand."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from bench.api import DataError, Instances, OutputError, UsageError
+
+PLAN = "plan.json"
+PREDICTIONS = "predictions.jsonl"
+TIMINGS = "timings.jsonl"
+LOG = "log.txt"
+TRAINING = "training"
+ARTIFACTS = (PLAN, PREDICTIONS, TIMINGS, f"{TRAINING}/training.jsonl", f"{TRAINING}/weights.pth")
+
+
+class RunFolder:
+    """A folder for one key: created at the first attempt, taken up again at the next.
+
+    Args:
+        path: of the folder.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against a second process on the same run.
+
+        Raises:
+            UsageError: another process holds it.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            with writing(self.path):
+                lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(
+                f"another process is at work on this run in {self.path}", "wait for it, or run with another --seed"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def clear(self) -> None:
+        """Forget everything of earlier attempts (``--force``)."""
+        import shutil
+
+        with writing(self.path):
+            for entry in self.path.iterdir():
+                if entry.name == ".lock":
+                    continue
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+
+    def write_plan(self, plan: Mapping[str, Any]) -> None:
+        """What this folder is of, for a reader of it."""
+        with writing(self.path):
+            (self.path / PLAN).write_text(json.dumps(plan, indent=2, sort_keys=True, default=str) + "\n")
+
+    def log(self, text: str) -> None:
+        """Append to the run's log file."""
+        with writing(self.path), (self.path / LOG).open("a") as file:
+            file.write(text.rstrip() + "\n")
+
+    def predictions(self) -> Journal:
+        """The journal of predictions, one line an image."""
+        return Journal(self.path / PREDICTIONS)
+
+    def timings(self) -> Journal:
+        """The journal of timings, one line an image."""
+        return Journal(self.path / TIMINGS)
+
+
+class Journal:
+    """Lines of JSON, each of which is whole or not there: what a kill cut off is dropped when it is opened again.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._drop_cut_line()
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """Every record.
+
+        Raises:
+            DataError: a line is not a record: somebody edited the file.
+        """
+        if not self._path.is_file():
+            return
+        with self._path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    raise DataError(
+                        f"{self._path}, line {number}: not a record of a prediction", "run again with --force"
+                    ) from None
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add a record; it is on its way to the disk when this returns.
+
+        Raises:
+            OutputError: the disk is full, or the folder can no longer be written.
+        """
+        with writing(self._path):
+            before = self._path.stat().st_size if self._path.exists() else 0
+            line = (json.dumps(record, separators=(",", ":")) + "\n").encode()
+            with self._path.open("ab") as file:
+                try:
+                    file.write(line)
+                    file.flush()
+                except OSError:
+                    os.truncate(self._path, before)
+                    raise
+
+    def _drop_cut_line(self) -> None:
+        if not self._path.is_file():
+            return
+        with self._path.open("rb+") as file:
+            end = file.seek(0, os.SEEK_END)
+            position = end
+            while position > 0:
+                step = min(65536, position)
+                file.seek(position - step)
+                newline = file.read(step).rfind(b"\n")
+                if newline >= 0:
+                    position = position - step + newline + 1
+                    break
+                position -= step
+            if position < end:
+                file.truncate(position)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failure to write into one clear line.
+
+    Raises:
+        OutputError: full disk, read-only folder, a file in the way.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}", "free space, or choose another folder with --runs"
+        ) from error
+
+
+def to_record(image_id: str, instances: Instances) -> dict[str, Any]:
+    """A prediction as plain data; :func:`from_record` gives back an equal one."""
+    return {
+        "id": image_id,
+        "size": [instances.height, instances.width],
+        "counts": [r.decode("ascii") for r in instances.rles],
+        "class_ids": instances.class_ids.tolist(),
+        "scores": None if instances.scores is None else instances.scores.tolist(),
+        "boxes": instances.boxes.tolist(),
+    }
+
+
+def from_record(record: Mapping[str, Any]) -> tuple[str, Instances]:
+    """(image id, prediction) of a line of ``predictions.jsonl``."""
+    height, width = record["size"]
+    return record["id"], Instances(
+        height,
+        width,
+        tuple(c.encode("ascii") for c in record["counts"]),
+        class_ids=np.asarray(record["class_ids"], np.int64),
+        scores=None if record["scores"] is None else np.asarray(record["scores"], np.float64),
+        boxes=np.asarray(record["boxes"], np.float64).reshape(-1, 4),
+    )
