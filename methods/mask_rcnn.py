@@ -1,0 +1,135 @@
+"""Mask R-CNN with a ResNet-50 feature pyramid, as MMDetection builds it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from bench.api import Paper, Schedule
+from methods._mmdet import MMDetMethod, Training, preprocessor, stock_config
+
+
+class MaskRCNN(MMDetMethod):
+    """Mask R-CNN R50-FPN: MMDetection's stock config, its caps and anchors fitted to small, dense cells."""
+
+    name = "mask_rcnn"
+    title = "Mask R-CNN R50-FPN"
+    summary = "Two-stage detector with a mask branch on RoI-aligned pyramid features."
+    paper = Paper("Mask R-CNN", "He, Gkioxari, Dollár, Girshick", 2017, "ICCV", "https://arxiv.org/abs/1703.06870")
+    origin = "stock"
+    inits = ("random", "imagenet", "coco")
+    coco_config = "mask_rcnn/mask-rcnn_r50_fpn_1x_coco"
+    schedules: ClassVar[Mapping[str, Schedule]] = {
+        "paper": Schedule(epochs=12, batch_size=16, note="MMDetection's 1x schedule: 12 epochs, batch 16, SGD 0.02"),
+        "short": Schedule(iterations=1500, batch_size=2, note="learning rate scaled linearly with the batch"),
+        "smoke": Schedule(
+            iterations=6,
+            batch_size=1,
+            train_images=16,
+            eval_images=6,
+            settings={"image_scale": (512, 512)},
+            note="shows that it runs; says nothing about accuracy",
+        ),
+    }
+    deviations = (
+        "From random weights, group normalisation everywhere and no frozen stage, as in He et al. 2019 (Rethinking "
+        "ImageNet pre-training): frozen batch statistics of random weights cannot be trained.",
+        "Anchors start below 32 px where the data set's objects are smaller; proposals and detections are capped by "
+        "the data set's needs instead of 1000 and 100, and 512 sampled RoIs become as many as its densest image needs.",
+    )
+
+    @dataclass(frozen=True)
+    class Params:
+        """Settings. Sources: MMDetection's ``mask-rcnn_r50_fpn_1x_coco`` unless said otherwise.
+
+        Attributes:
+            image_scale: (long, short) side in pixels that images are resized into.
+            depth: of the ResNet.
+            pyramid_channels: channels of the feature pyramid (256).
+            head_channels: channels of the box head's fully connected layers (1024).
+            samples: RoIs sampled an image in training; 0: 512, or what the densest image needs.
+            score_threshold: detections below are dropped (0.05).
+            nms_iou: box IoU above which the weaker of two detections is dropped. 0.5 as published.
+            learning_rate: for a batch of 16 (0.02); scaled linearly with the batch.
+            optimizer: SGD as published, or AdamW.
+        """
+
+        image_scale: tuple[int, ...] = (1333, 800)
+        depth: int = 50
+        pyramid_channels: int = 256
+        head_channels: int = 1024
+        samples: int = 0
+        score_threshold: float = 0.05
+        nms_iou: float = 0.5
+        learning_rate: float = 0.02
+        optimizer: str = "SGD"
+
+    params: Params
+
+    def config(self, init: str) -> dict[str, Any]:
+        """MMDetection's config with the overrides of :attr:`deviations`."""
+        p, objects = self.params, self.task.objects
+        model = stock_config(self.coco_config)
+        densest = objects.per_image_max if objects else 100
+        model.data_preprocessor = preprocessor()
+        backbone, neck, roi = model.backbone, model.neck, model.roi_head
+        backbone.depth = p.depth
+        if p.depth < 50:
+            neck.in_channels = [64, 128, 256, 512]
+        for part in (neck, roi.bbox_roi_extractor, roi.mask_roi_extractor):
+            part.out_channels = p.pyramid_channels
+        for part in (model.rpn_head, roi.bbox_head, roi.mask_head):
+            part.in_channels = p.pyramid_channels
+        model.rpn_head.feat_channels = roi.mask_head.conv_out_channels = p.pyramid_channels
+        roi.bbox_head.fc_out_channels = p.head_channels
+        roi.bbox_head.num_classes = roi.mask_head.num_classes = len(self.task.classes)
+        model.rpn_head.anchor_generator.scales = [self.smallest_anchor(32.0) / 4]
+
+        samples = p.samples or max(512, 4 * densest)
+        model.train_cfg.rcnn.sampler.num = samples
+        model.train_cfg.rpn.sampler.num = max(256, 2 * densest)
+        model.train_cfg.rpn_proposal.update(nms_pre=max(2000, 2 * samples), max_per_img=max(1000, samples))
+        proposals = max(1000, 3 * self.task.max_detections // 2)
+        model.test_cfg.rpn.update(nms_pre=max(1000, proposals), max_per_img=proposals)
+        model.test_cfg.rcnn.update(
+            score_thr=p.score_threshold,
+            nms={"type": "nms", "iou_threshold": p.nms_iou},
+            max_per_img=self.task.max_detections,
+        )
+        if init == "random":
+            norm = {"type": "GN", "num_groups": 32, "requires_grad": True}
+            backbone.update(frozen_stages=-1, norm_cfg=norm, norm_eval=False, zero_init_residual=False, init_cfg=None)
+            neck.norm_cfg = norm
+            roi.bbox_head.update(type="Shared4Conv1FCBBoxHead", conv_out_channels=p.pyramid_channels, norm_cfg=norm)
+            roi.mask_head.norm_cfg = norm
+        elif init != "imagenet":
+            backbone.init_cfg = None
+        return model.to_dict() if hasattr(model, "to_dict") else dict(model)
+
+    def training(self, steps: int, batch_size: int) -> Training:
+        """MMDetection's 1x schedule, stretched over ``steps``: drops at 8/12 and 11/12, warm-up of 500 steps."""
+        p = self.params
+        warmup = min(500, max(1, steps // 10))
+        optimizer: dict[str, Any] = {
+            "type": p.optimizer,
+            "lr": p.learning_rate * batch_size / 16,
+            "weight_decay": 0.0001,
+        }
+        if p.optimizer == "SGD":
+            optimizer["momentum"] = 0.9
+        return Training(
+            optimizer=optimizer,
+            schedulers=[
+                {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin": 0, "end": warmup},
+                {
+                    "type": "MultiStepLR",
+                    "by_epoch": False,
+                    "begin": 0,
+                    "end": steps,
+                    "milestones": [max(1, steps * 8 // 12), max(2, steps * 11 // 12)],
+                    "gamma": 0.1,
+                },
+            ],
+            paramwise={"norm_decay_mult": 0.0},
+        )
