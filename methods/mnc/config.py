@@ -1,0 +1,239 @@
+"""From settings and a task to the config of the network. Plain Python: nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bench.api import Task
+
+if TYPE_CHECKING:
+    from methods.mnc import MNC
+
+STRIDE = 16
+"""Input pixels a feature cell, of both backbones."""
+PUBLISHED_SIDES = (128.0, 256.0, 512.0)
+"""Sides of the published anchors, pixels."""
+ANY_SIDES = (16.0, 32.0, 64.0, 128.0, 256.0)
+"""Sides of the anchors where the sizes of the objects are unknown, pixels."""
+SMALLEST_SIDE = 8.0
+"""No anchor is smaller: half a feature cell."""
+VGG16_WEIGHTS = "mmcls://vgg16"
+RESNET101_WEIGHTS = {"type": "Pretrained", "checkpoint": "mmcls://resnet101", "prefix": "backbone"}
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a task needs of the numbers that MNC's authors chose for photographs.
+
+    Attributes:
+        anchor_sides: sides of square anchors, pixels of the network's input.
+        anchor_ratios: height over width.
+        rpn_samples: anchors trained on, an image.
+        proposals: RoIs that stage 2 is given.
+        rois: RoIs trained on, an image.
+    """
+
+    anchor_sides: tuple[float, ...]
+    anchor_ratios: tuple[float, ...]
+    rpn_samples: int
+    proposals: int
+    rois: int
+
+
+def needs(task: Task, params: MNC.Params, sizes: tuple[float, float, float] | None) -> Needs:
+    """The numbers for a task: those of the settings, raised or refined where its objects ask for it.
+
+    Args:
+        task: its objects' number and shape.
+        params: the method's settings; with ``fit_to_task`` off they are taken as they are.
+        sizes: 5th percentile, median and 95th percentile of the objects' sides in pixels of the network's input, or
+            None where unknown.
+    """
+    sides, ratios = tuple(params.anchor_sides), tuple(params.anchor_ratios)
+    if not params.fit_to_task:
+        return Needs(sides or PUBLISHED_SIDES, ratios, params.rpn_samples, params.proposals, params.rois)
+    objects = task.objects
+    if objects is None:
+        return Needs(
+            sides or ANY_SIDES, ratios, params.rpn_samples, max(params.proposals, task.max_detections), params.rois
+        )
+    if objects.aspect_p95 > 3:
+        ratios = tuple(sorted({*ratios, 0.25, 4.0}))
+    # Every object of a median image shall find room in the foreground share of the RoIs, within reason.
+    crowd = math.ceil(objects.per_image_median / params.foreground_share)
+    return Needs(
+        anchor_sides=sides or (ANY_SIDES if sizes is None else octaves(sizes[0], sizes[2])),
+        anchor_ratios=ratios,
+        rpn_samples=max(params.rpn_samples, min(1024, 2 * math.ceil(objects.per_image_median))),
+        proposals=max(params.proposals, 2 * objects.per_image_max),
+        rois=max(params.rois, min(params.most_rois, crowd)),
+    )
+
+
+def octaves(low: float, high: float) -> tuple[float, ...]:
+    """Sides from ``low`` to ``high``, evenly spaced in the logarithm, at most a factor of two apart; one if equal."""
+    low = max(low, SMALLEST_SIDE)
+    high = max(high, low)
+    if high < 1.1 * low:
+        return (round(math.sqrt(low * high), 2),)
+    steps = math.ceil(math.log2(high / low) - 1e-9)
+    return tuple(round(low * (high / low) ** (i / steps), 2) for i in range(steps + 1))
+
+
+def enlargement(task: Task, image_scale: Sequence[int], smallest: float, most: float) -> float:
+    """By how much more than to ``image_scale`` images are enlarged, so that small objects span a feature cell.
+
+    Args:
+        task: its image size and its objects.
+        image_scale: (long, short) side in pixels that images would be resized into.
+        smallest: what the 5th percentile of the objects' sides should measure, pixels of the network's input.
+        most: no image is enlarged beyond this times its own size for that.
+
+    Returns:
+        a factor, 1 or more; 1 where the sizes are unknown.
+    """
+    if task.objects is None or task.image_shape is None:
+        return 1.0
+    height, width = task.image_shape
+    factor = min(max(image_scale) / max(height, width), min(image_scale) / min(height, width))
+    return max(1.0, min(smallest / task.objects.size_p05, most) / factor)
+
+
+def model_config(
+    params: MNC.Params, task: Task, sizes: tuple[float, float, float] | None, init: str, preprocessor: dict[str, Any]
+) -> dict[str, Any]:
+    """The network, as MMDetection builds it.
+
+    Args:
+        params: settings.
+        task: see :func:`needs`.
+        sizes: see :func:`needs`.
+        init: ``random``, ``imagenet`` or ``checkpoint``.
+        preprocessor: config of the data preprocessor.
+    """
+    need = needs(task, params, sizes)
+    backbone, trunk, channels = _layers(params, init)
+    # What several images average out of one update also averages the gradients that are clipped.
+    gradient_limit = params.gradient_limit / params.images_per_update
+    proposals = {
+        "nms_iou": params.rpn_nms_iou,
+        "max_per_img": need.proposals,
+        "min_bbox_size": params.min_proposal_side,
+    }
+    more = max(1.0, need.proposals / params.proposals)
+    return {
+        "type": "MNCDetector",
+        "data_preprocessor": preprocessor,
+        "backbone": backbone,
+        "vgg16_weights": VGG16_WEIGHTS if init == "imagenet" and params.backbone == "vgg16" else None,
+        "rpn_head": {
+            "type": "MNCRPNHead",
+            "in_channels": channels,
+            "feat_channels": params.rpn_channels,
+            "gradient_limit": gradient_limit,
+            "anchor_generator": {
+                "type": "AnchorGenerator",
+                "strides": [STRIDE],
+                "scales": [side / STRIDE for side in need.anchor_sides],
+                "ratios": list(need.anchor_ratios),
+                "center_offset": 0.5,
+            },
+            "bbox_coder": {
+                "type": "DeltaXYWHBBoxCoder",
+                "target_means": [0.0] * 4,
+                "target_stds": [1.0] * 4,
+            },
+            "loss_cls": {"type": "CrossEntropyLoss", "use_sigmoid": False, "loss_weight": 1.0},
+            "loss_bbox": {"type": "SmoothL1Loss", "beta": 1 / params.rpn_sigma**2, "loss_weight": 1.0},
+            "train_cfg": {
+                "assigner": {
+                    "type": "MaxIoUAssigner",
+                    "pos_iou_thr": params.rpn_positive_iou,
+                    "neg_iou_thr": params.rpn_negative_iou,
+                    # The best anchor of an object is positive however little it overlaps, but it must overlap.
+                    "min_pos_iou": 0.01,
+                    "match_low_quality": True,
+                    "ignore_iof_thr": 0.5,
+                    "gpu_assign_thr": 500,
+                },
+                "sampler": {
+                    "type": "RandomSampler",
+                    "num": need.rpn_samples,
+                    "pos_fraction": 0.5,
+                    "neg_pos_ub": -1,
+                    "add_gt_as_proposals": False,
+                },
+                "allowed_border": 0,
+                "pos_weight": -1,
+                "debug": False,
+            },
+        },
+        "roi_head": {
+            "type": "MNCRoIHead",
+            "in_channels": channels,
+            "num_classes": len(task.classes),
+            "stride": STRIDE,
+            "trunk": trunk,
+            "mask_hidden": params.mask_hidden,
+            "mask_size": params.mask_size,
+            "mask_threshold": params.mask_threshold,
+            "mask_iou": params.mask_iou,
+            "mask_weight": params.mask_weight,
+            "gradient_limit": gradient_limit,
+            "bridge_truths": need.rois,
+            "sampling": {
+                "count": need.rois,
+                "foreground_share": params.foreground_share,
+                "foreground_iou": params.foreground_iou,
+                "near_share": params.near_share,
+                "near_iou": params.near_iou,
+            },
+        },
+        "train_cfg": {"proposals": {**proposals, "nms_pre": round(params.train_candidates * more)}},
+        "test_cfg": {
+            "proposals": {**proposals, "nms_pre": round(params.test_candidates * more)},
+            "voting": {
+                "nms_iou": params.nms_iou,
+                "vote_iou": params.vote_iou,
+                "threshold": params.mask_threshold,
+                "score_threshold": params.score_threshold,
+                "max_detections": task.max_detections,
+            },
+        },
+    }
+
+
+def _layers(params: MNC.Params, init: str) -> tuple[dict[str, Any], dict[str, Any], int]:
+    """Backbone, trunk of stage 3, and the channels of the feature map."""
+    grouped = params.norm == "group" or (params.norm == "auto" and init != "imagenet")
+    groups = {"type": "GN", "num_groups": 32, "requires_grad": True} if grouped else None
+    frozen = params.frozen_stages if init == "imagenet" else 0
+    if params.backbone == "vgg16":
+        channels = params.vgg_channels
+        return (
+            {"type": "MNCVGG16", "channels": list(channels), "norm_cfg": groups, "frozen_stages": frozen},
+            {"type": "MNCFullyConnectedTrunk", "channels": params.fc_channels},
+            channels[-1],
+        )
+    norm = groups or {"type": "BN", "requires_grad": False}
+    common = {
+        "depth": params.resnet_depth,
+        "style": "pytorch",
+        "norm_cfg": norm,
+        "norm_eval": True,
+        "init_cfg": RESNET101_WEIGHTS if init == "imagenet" else None,
+    }
+    backbone = {
+        "type": "ResNet",
+        **common,
+        "num_stages": 3,
+        "strides": (1, 2, 2),
+        "dilations": (1, 1, 1),
+        "out_indices": (2,),
+        # mmdet counts the stem as stage 0, and -1 is "nothing".
+        "frozen_stages": frozen - 1,
+    }
+    return backbone, {"type": "MNCConv5Trunk", **common}, 256 if params.resnet_depth < 50 else 1024
