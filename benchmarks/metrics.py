@@ -1,6 +1,6 @@
 """How fast the metrics are, beside the libraries one would otherwise take, on images full of cells.
 
-    python -m benchmarks.metrics [--images 100] [--cells 290] [--rounds 3] [--pycocotools 2] [--bootstrap] [--memory N]
+    python -m benchmarks.metrics [--images 100] [--rounds 3] [--slow 4] [--more] [--memory N]
 
 Every contender gets the same masks, parsed and in memory, on one core. They take turns, round by round, so that
 whatever else the machine does slows all alike; the fastest round counts, in CPU time. pycocotools and py-ctcmetrics
@@ -17,7 +17,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ SUITE: dict[str, dict[str, Any]] = {
     "panoptic": {"boundary": 0},
 }
 """Everything but boundary F1."""
+MIXED = (60, 150, 290, 660)
+"""Cells an image, in turn: sparse to crowded, 290 on average."""
 
 Pair = tuple[Instances, Instances]
 
@@ -91,10 +93,10 @@ def image(random: np.random.Generator, cells: int) -> Pair:
     return Instances.from_label_map(labels), found
 
 
-def workload(images: int, cells: int, seed: int = 0) -> list[Pair]:
-    """``images`` images of about ``cells`` cells each."""
+def workload(images: int, cells: Sequence[int], seed: int = 0) -> list[Pair]:
+    """``images`` images, of about so many cells each, in turn."""
     random = np.random.default_rng(seed)
-    return [image(random, cells) for _ in range(images)]
+    return [image(random, cells[number % len(cells)]) for number in range(images)]
 
 
 # -- the contenders ---------------------------------------------------------------------------------
@@ -260,31 +262,33 @@ def peak_memory(pairs: list[Pair], images: int) -> float:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=100)
-    parser.add_argument("--cells", type=int, nargs="+", default=[290, 60, 1000], help="an image, one after another")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--pycocotools", type=int, default=2, metavar="IMAGES", help="for the slow ones; 0: leave out")
-    parser.add_argument("--bootstrap", action="store_true", help="time 1,000 resamples, too")
-    parser.add_argument("--workers", action="store_true", help="time two processes against one, too")
+    parser.add_argument(
+        "--slow", type=int, default=4, metavar="IMAGES", help="for the slow contenders; 0: leave them out"
+    )
+    parser.add_argument("--more", action="store_true", help="other densities, two processes, the bootstrap")
     parser.add_argument("--memory", type=int, default=0, metavar="IMAGES", help="peak memory after so many images")
     chosen = parser.parse_args(arguments)
-    for cells in chosen.cells:
-        count = max(1, chosen.images * min(290, chosen.cells[0]) // max(cells, 1)) if cells > 290 else chosen.images
-        pairs = workload(count, cells)
-        truths, predictions = (sum(map(len, side)) for side in zip(*pairs, strict=True))
-        print(f"\n{count} images {HEIGHT}x{WIDTH}, {truths} truths, {predictions} predictions; CPU seconds, one core")
-        seconds = race(pairs, chosen.rounds, chosen.pycocotools if cells == chosen.cells[0] else 0)
-        ours = next(iter(seconds.values()))
-        for name, spent in seconds.items():
-            print(f"  {name:28s} {spent:9.3f} s  {spent / ours:8.2f} x")
-        if cells != chosen.cells[0]:
-            continue
-        if chosen.workers:
-            one, two = race_of_workers(pairs, chosen.rounds)
-            print(f"  two processes                {two:9.3f} s wall, one {one:.3f} s, {one / two:.2f} x")
-        if chosen.bootstrap:
-            print(f"  1,000 resamples of all       {time_of_bootstrap(pairs):9.3f} s")
-        if chosen.memory:
-            print(f"  peak memory, {chosen.memory} images     {peak_memory(pairs, chosen.memory):9.0f} MiB")
+
+    pairs = workload(chosen.images, MIXED)
+    show(pairs, "60 to 660 cells an image", race(pairs, chosen.rounds, chosen.slow))
+    if chosen.more:
+        one, two = race_of_workers(pairs, chosen.rounds)
+        print(f"  {'two processes, wall time':28s} {two:9.3f} s  (one: {one:.3f} s)")
+        print(f"  {'1,000 resamples of all':28s} {time_of_bootstrap(pairs):9.3f} s")
+    if chosen.memory:
+        print(f"  {f'peak memory, {chosen.memory} images':28s} {peak_memory(pairs, chosen.memory):9.0f} MiB")
+    for cells, images in ((60, chosen.images), (290, chosen.images), (1000, chosen.images // 3)) if chosen.more else ():
+        pairs = workload(max(images, 1), [cells])
+        show(pairs, f"{cells} cells an image", race(pairs, chosen.rounds, 0))
+
+
+def show(pairs: list[Pair], title: str, seconds: dict[str, float]) -> None:
+    truths, predictions = (sum(map(len, side)) for side in zip(*pairs, strict=True))
+    print(f"\n{len(pairs)} images {HEIGHT}x{WIDTH}, {title}: {truths} truths, {predictions} predictions")
+    ours = next(iter(seconds.values()))
+    for name, spent in seconds.items():
+        print(f"  {name:28s} {spent:9.3f} s  {spent / ours:8.2f} x")
 
 
 if __name__ == "__main__":

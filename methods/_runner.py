@@ -18,6 +18,7 @@ import os
 import pickle
 import random
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,7 +208,8 @@ def train(
         experiment_name=f"{(meta or {}).get('method', 'training')}-{time.time_ns()}",
     )
     try:
-        runner.train()
+        with _warnings_into(runner.logger):
+            runner.train()
         _save(
             {
                 "state_dict": _cpu(runner.model.state_dict()),
@@ -279,6 +281,17 @@ def put_weights(network: torch.nn.Module, weights: Weights, *, name: str, strict
             "use the method, variant, classes and settings that it was trained with",
         )
     network.load_state_dict(fitting, strict=False)
+
+
+@contextlib.contextmanager
+def _warnings_into(logger: logging.Logger) -> Iterator[None]:
+    """Warnings of the libraries go to the log of the training, not to the user's terminal."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.showwarning = lambda message, category, filename, lineno, *_: logger.info(
+            f"{filename}:{lineno}: {category.__name__}: {message}"
+        )
+        yield
 
 
 def _save(content: Any, path: Path) -> None:

@@ -60,20 +60,39 @@ class PartsRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
     splits: dict[SplitName, tuple[str, ...]]
     groups: tuple[str, ...] = ()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all its splits."""
+        return tuple(self.splits)
+
 
 class SeededRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="rule", tag="seeded"):
-    """Shared out by a seed, as :mod:`bench.data.splits` describes; ``parts`` limits it to some parts."""
+    """Shared out by a seed, as :mod:`bench.data.splits` describes.
+
+    ``parts`` limits what is shared out; ``whole`` names further splits that are parts as they are.
+    """
 
     splits: dict[SplitName, Positive]
     seed: int
     by: Literal["image", "group"] = "image"
     parts: tuple[str, ...] = ()
+    whole: dict[SplitName, tuple[str, ...]] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all its splits."""
+        return (*self.splits, *self.whole)
 
 
 class ListRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="rule", tag="lists"):
     """Listed: a text file a split, one image id a line, by a path relative to the card. ``#`` begins a comment."""
 
     splits: dict[SplitName, str]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all its splits."""
+        return tuple(self.splits)
 
 
 SplitRule = PartsRule | SeededRule | ListRule
@@ -87,11 +106,15 @@ class ProtocolTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class StandInTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[stand_in]``: the generator that makes a stand-in for files a user may not have."""
+    """``[stand_in]``: the generator that makes a stand-in for files a user may not have.
+
+    ``format`` is how its files are read where that is not as the generator says.
+    """
 
     generator: str
     seed: int = 0
     params: dict[str, Any] = msgspec.field(default_factory=dict)
+    format: dict[str, Any] | None = None
 
 
 class ExpectedTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -153,7 +176,7 @@ class Card(CardFile, frozen=True, kw_only=True):
     @property
     def split_names(self) -> tuple[str, ...]:
         """Every split by the name it is addressed with, those of the default scheme first."""
-        plain = list(self.schemes[self.default_scheme].splits)
+        plain = self.schemes[self.default_scheme].names
         others = [
             f"{s}/{split}" for s, rule in self.schemes.items() if s != self.default_scheme for split in rule.splits
         ]
@@ -167,7 +190,7 @@ class Card(CardFile, frozen=True, kw_only=True):
         """
         scheme, _, name = split.rpartition("/")
         scheme = scheme or self.default_scheme
-        if scheme not in self.schemes or name not in self.schemes[scheme].splits:
+        if scheme not in self.schemes or name not in self.schemes[scheme].names:
             raise UnknownNameError(f"split of {self.name}", split, self.split_names)
         return scheme, name
 
@@ -301,11 +324,13 @@ def _check(card: Card) -> None:
     for scheme, rule in card.schemes.items():
         if not rule.splits:
             raise wrong(f"schemes.{scheme}.splits", "it names no split")
+        if isinstance(rule, SeededRule) and (twice := set(rule.splits) & set(rule.whole)):
+            raise wrong(f"schemes.{scheme}.whole", f"the split {min(twice)!r} is also one of splits")
         if isinstance(rule, ListRule):
             for split, file in rule.splits.items():
                 if not (card.path.parent / file).is_file():
                     raise wrong(f"schemes.{scheme}.splits.{split}", f"no such file {card.path.parent / file}")
-    if card.evaluate not in card.schemes[card.default_scheme].splits:
+    if card.evaluate not in card.schemes[card.default_scheme].names:
         raise wrong("evaluate", f"the scheme {card.default_scheme!r} has no split {card.evaluate!r}")
     seen: set[str] = set()
     for protocol in card.protocols:
@@ -317,6 +342,8 @@ def _check(card: Card) -> None:
         raise wrong("expected.splits", f"no split {min(unknown)!r}", f"there are: {', '.join(card.split_names)}")
     from bench.data.readers import make_options  # readers lean on this module
 
+    if card.stand_in is not None and card.stand_in.format is not None:
+        make_options(card.stand_in.format, card.path, "stand_in.format")
     reader, options = make_options(card.format, card.path)
     if reader.names_classes(options) == bool(card.task.classes):
         problem = "the files name the classes" if card.task.classes else "no class is named"

@@ -344,9 +344,12 @@ def _resolve(card: Card, index: Index) -> tuple[dict[str, dict[str, tuple[str, .
                     split: tuple(e.id for e in chosen if e.part in parts) for split, parts in rule.splits.items()
                 }
             case SeededRule():
-                chosen = [e for e in index.entries if not rule.parts or e.part in rule.parts]
+                besides = {part for parts in rule.whole.values() for part in parts}
+                chosen = [e for e in index.entries if (e.part in rule.parts if rule.parts else e.part not in besides)]
                 groups = {e.id: e.group or e.id for e in chosen} if rule.by == "group" else None
                 members[scheme] = splits.seeded_splits([e.id for e in chosen], rule.splits, rule.seed, groups)
+                for split, parts in rule.whole.items():
+                    members[scheme][split] = tuple(e.id for e in index.entries if e.part in parts)
             case ListRule():
                 here = {e.id for e in index.entries}
                 members[scheme] = {}

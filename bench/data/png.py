@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_COLOUR_TYPE = {1: 0, 3: 2}
+"""Number of channels -> colour type of the PNG header."""
 _FILTER_UP, _FILTER_AVERAGE = 2, 3
 _END_OF_BLOCK = 256
 _SYMBOLS = 286
@@ -30,15 +32,16 @@ _CODE_LENGTH_ORDER = (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14,
 
 
 def encode(array: NDArray[Any]) -> bytes:
-    """A gray PNG file.
+    """A PNG file, gray or in colour.
 
     Args:
-        array: (H, W), uint8 or uint16.
+        array: (H, W) or (H, W, 3), uint8 or uint16.
     """
-    height, width = array.shape
+    height, width = array.shape[:2]
+    channels = 1 if array.ndim == 2 else array.shape[2]
     rows = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder(">")).view(np.uint8).reshape(height, -1)
-    raw = _filtered(rows, array.dtype.itemsize)
-    header = struct.pack(">IIBBBBB", width, height, 8 * array.dtype.itemsize, 0, 0, 0, 0)
+    raw = _filtered(rows, array.dtype.itemsize * channels)
+    header = struct.pack(">IIBBBBB", width, height, 8 * array.dtype.itemsize, _COLOUR_TYPE[channels], 0, 0, 0)
     stream = b"\x78\x01" + deflate(raw) + struct.pack(">I", zlib.adler32(raw.data))
     return b"".join((b"\x89PNG\r\n\x1a\n", _chunk(b"IHDR", header), _chunk(b"IDAT", stream), _chunk(b"IEND", b"")))
 

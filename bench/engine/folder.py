@@ -45,13 +45,13 @@ class RunFolder:
             UsageError: another process holds it.
         """
         lock = FileLock(self.path / ".lock")
-        try:
-            with writing(self.path):
+        with writing(self.path):
+            try:
                 lock.acquire(timeout=0)
-        except Timeout:
-            raise UsageError(
-                f"another process is at work on this run in {self.path}", "wait for it, or run with another --seed"
-            ) from None
+            except Timeout:
+                raise UsageError(
+                    f"another process is at work on this run in {self.path}", "wait for it, or run with another --seed"
+                ) from None
         try:
             yield
         finally:

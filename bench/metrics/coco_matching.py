@@ -1,4 +1,4 @@
-"""Which prediction gets which truth by the rules of the COCO API, for all its IoU thresholds and ranges of areas at once."""
+"""Which prediction gets which truth by the rules of the COCO API, at all its IoU thresholds and ranges of areas."""
 
 from __future__ import annotations
 
@@ -50,23 +50,12 @@ def judge(
     if det.size == 0:
         return hit, ignored
     heads = group_heads(det)
-    counts = np.diff(np.append(heads, det.size))
-    with_choice = bool((counts > 1).any())
-    matched = _assign(truth, iou, heads, crowd)
+    matched = _assign_in_ranges(truth, iou, det, heads, outside, crowd)
     judged = det[heads]
-    for row, out in enumerate(outside):
-        here = matched
-        if with_choice:
-            # Only where a prediction can choose between ignored truths and others does the area change who gets what.
-            out_here = out[truth]
-            share = np.add.reduceat(out_here.astype(np.int64), heads)
-            if ((share > 0) & (share < counts)).any():
-                again = np.lexsort((out_here, det))
-                here = _assign(truth[again], iou[again], heads, crowd)
-        taken = here >= 0
-        ignoring = taken & out[here]
-        hit[row, judged] = _bits(taken & ~ignoring)
-        ignored[row, judged] = _bits(ignoring | (~taken & out_of_range[row, judged]))
+    taken = matched >= 0
+    ignoring = taken & outside[np.arange(len(ranges))[:, None, None], matched]
+    hit[:, judged] = _bits(taken & ~ignoring)
+    ignored[:, judged] = _bits(ignoring | (~taken & out_of_range[:, None, judged]))
     return hit, ignored
 
 
@@ -74,7 +63,36 @@ _POWERS = (1 << np.arange(len(THRESHOLDS))).astype(np.uint16)[:, None]
 
 
 def _bits(flags: NDArray[np.bool_]) -> NDArray[np.uint16]:
-    return np.asarray((flags * _POWERS).sum(axis=0, dtype=np.uint16))
+    """The flags (..., thresholds, D) as bits of a number, (..., D)."""
+    return np.asarray((flags * _POWERS).sum(axis=-2, dtype=np.uint16))
+
+
+def _assign_in_ranges(
+    truth: NDArray[np.int64],
+    iou: NDArray[np.float64],
+    det: NDArray[np.int64],
+    heads: NDArray[np.int64],
+    outside: NDArray[np.bool_],
+    crowd: NDArray[np.bool_],
+) -> NDArray[np.int64]:
+    """:func:`_assign` for each range of areas: truths to be ignored come after all others.
+
+    Only where a prediction can choose between ignored truths and others does the range change who gets what.
+
+    Returns:
+        int64 (ranges, thresholds, D).
+    """
+    everywhere = _assign(truth, iou, heads, crowd)
+    matched = np.broadcast_to(everywhere, (len(outside), *everywhere.shape))
+    if heads.size == det.size:
+        return matched
+    matched = matched.copy()
+    counts = np.diff(np.append(heads, det.size))
+    shares = np.add.reduceat(outside[:, truth].astype(np.int64), heads, axis=1)
+    for row in np.flatnonzero(((shares > 0) & (shares < counts)).any(axis=1)):
+        again = np.lexsort((outside[row, truth], det))
+        matched[row] = _assign(truth[again], iou[again], heads, crowd)
+    return matched
 
 
 def _assign(

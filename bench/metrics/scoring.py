@@ -206,7 +206,7 @@ class _Arrays:
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     """Sorts ``img2`` before ``img10``."""
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text) if part)
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text) if part)
 
 
 def _conclude(

@@ -51,25 +51,26 @@ def reader_class(name: str) -> type[Reader]:
     return found[0]
 
 
-def make_options(table: dict[str, Any], path: Path) -> tuple[type[Reader], msgspec.Struct]:
+def make_options(table: dict[str, Any], path: Path, key: str = "format") -> tuple[type[Reader], msgspec.Struct]:
     """The reader that a ``[format]`` table names, and its options.
 
     Args:
         table: ``name`` and the options of that reader.
         path: the card, for errors.
+        key: under which the table stands in the card.
 
     Raises:
         DataError: no or an unknown name, or options that the reader does not have.
     """
     name = table.get("name")
     if not isinstance(name, str):
-        raise DataError(f"{path}: format.name: missing", f"one of: {', '.join(reader_names())}")
+        raise DataError(f"{path}: {key}.name: missing", f"one of: {', '.join(reader_names())}")
     try:
         reader = reader_class(name)
     except UnknownNameError as error:
-        raise DataError(f"{path}: format.name: {error.message}", error.hint) from None
+        raise DataError(f"{path}: {key}.name: {error.message}", error.hint) from None
     options = {key: value for key, value in table.items() if key != "name"}
-    return reader, convert(options, reader.Options, path, "format")
+    return reader, convert(options, reader.Options, path, key)
 
 
 def open_reader(table: dict[str, Any], path: Path, root: Path, classes: tuple[str, ...]) -> Reader:

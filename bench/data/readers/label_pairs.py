@@ -32,7 +32,9 @@ class LabelPairs(Reader):
 
         Attributes:
             images: patterns of the images; a file that matches several goes with the first.
-            labels: patterns of the label images; the first that names a file that is there.
+            labels: patterns of the label images; the first that names a file that is there. With several classes:
+                class -> such patterns, each class having a label image of its own; the name of a class may have
+                fields too.
             decode: what an instance is: ``ids``: each number but 0, whatever its connectivity;
                 ``components-of-first-channel``: each 8-connected region of one value of the first channel, but 0;
                 ``colours``: each colour that is not gray.
@@ -42,7 +44,7 @@ class LabelPairs(Reader):
         """
 
         images: tuple[str, ...]
-        labels: tuple[str, ...] = ()
+        labels: tuple[str, ...] | dict[str, tuple[str, ...]] = ()
         decode: Literal["ids", "components-of-first-channel", "colours"] = "ids"
         id: str | None = None
         unlabelled: tuple[str, ...] = ()
@@ -53,7 +55,9 @@ class LabelPairs(Reader):
                 fields = set(patterns.fields_of(pattern))
                 if not fields - {"part"}:
                     raise ValueError(f"the pattern {pattern!r} has no field, such as {{stem}}")
-                for template in (*self.labels, *([self.id] if self.id else [])):
+                by_class = self.labels if isinstance(self.labels, dict) else {"": self.labels}
+                templates = [t for kind, its in by_class.items() for t in (kind, *its)]
+                for template in (*templates, self.id or ""):
                     if unknown := set(patterns.fields_of(template)) - fields:
                         raise ValueError(f"{template!r} has a field that {pattern!r} has not: {{{min(unknown)}}}")
 
@@ -76,7 +80,8 @@ class LabelPairs(Reader):
                 used.update(entry.truth)
         if not entries:
             raise DataError(f"{self.root}: no image in it", f"expected {' or '.join(self.options.images)}")
-        lonely = {p for pattern in self.options.labels for p, _ in patterns.find(self.root, pattern)} - used - seen
+        wanted = [pattern for its in self._labels().values() for pattern in its]
+        lonely = {path for pattern in wanted for path, _ in patterns.find(self.root, pattern)} - used - seen
         notes = [f"{path}: a label image without an image, left out" for path in sorted(lonely)]
         return Index(tuple(entries[i] for i in sorted(entries)), tuple(notes))
 
@@ -84,36 +89,59 @@ class LabelPairs(Reader):
         """Read the label image of one image; see :meth:`Reader.truth`."""
         if not entry.truth:
             return Truth(None)
-        path = entry.truth[0]
-        labels = _DECODERS[self.options.decode](read_labels(path), path)
-        if labels.shape != (height, width):
-            raise DataError(
-                f"{path}: the label image is {labels.shape[0]} x {labels.shape[1]} pixels, "
-                f"its image {entry.image.name} is {height} x {width}"
-            )
-        instances = Instances.from_label_map(labels)
+        found: list[Instances] = []
+        notes: list[str] = []
+        for kind, path in zip(entry.key, entry.truth, strict=True):
+            labels = _DECODERS[self.options.decode](read_labels(path), path)
+            if labels.shape != (height, width):
+                raise DataError(
+                    f"{path}: the label image is {labels.shape[0]} x {labels.shape[1]} pixels, "
+                    f"its image {entry.image.name} is {height} x {width}"
+                )
+            found.append(self._kept(Instances.from_label_map(labels), path, notes))
+            found[-1].class_ids[:] = self._class_id(kind, path)
+        if len(found) == 1:
+            return Truth(found[0], tuple(notes))
+        rles = tuple(counts for instances in found for counts in instances.rles)
+        return Truth(Instances(height, width, rles, np.concatenate([i.class_ids for i in found])), tuple(notes))
+
+    def _kept(self, instances: Instances, path: Path, notes: list[str]) -> Instances:
+        """The instances that are not too thin."""
         sides = (instances.boxes[:, 2:] - instances.boxes[:, :2]).min(axis=1, initial=np.inf)
         kept = sides >= self.options.min_side
         if kept.all():
-            return Truth(instances)
-        note = f"{path}: {int((~kept).sum())} instances thinner than {self.options.min_side} pixels, left out"
-        return Truth(instances.take(kept), (note,))
+            return instances
+        notes.append(f"{path}: {int((~kept).sum())} instances thinner than {self.options.min_side} pixels, left out")
+        return instances.take(kept)
+
+    def _class_id(self, name: str, path: Path) -> int:
+        if not name:
+            return 0
+        by_name = {c.lower(): i for i, c in enumerate(self.classes)}
+        if name.lower() not in by_name:
+            raise DataError(f"{path}: the class {name!r} is none of the card's ({', '.join(self.classes)})")
+        return by_name[name.lower()]
+
+    def _labels(self) -> dict[str, tuple[str, ...]]:
+        """Class -> patterns; the class is "" where there is one only."""
+        labels = self.options.labels
+        return labels if isinstance(labels, dict) else {"": labels} if labels else {}
 
     def _entry(self, path: Path, fields: dict[str, str]) -> Entry:
         rest = {name: text for name, text in fields.items() if name != "part"}
         image_id = patterns.fill(self.options.id, fields) if self.options.id else "/".join(rest.values())
         part = fields.get("part", "")
-        truth: tuple[Path, ...] = ()
-        if part not in self.options.unlabelled and self.options.labels:
-            candidates = [self.root / patterns.fill(pattern, fields) for pattern in self.options.labels]
-            found = [c for c in candidates if c.is_file()]
-            if not found:
+        truth: dict[str, Path] = {}
+        for kind, its in self._labels().items() if part not in self.options.unlabelled else ():
+            candidates = [self.root / patterns.fill(pattern, fields) for pattern in its]
+            found = next((c for c in candidates if c.is_file()), None)
+            if found is None:
                 raise DataError(
                     f"{candidates[0]}: no such label image, for the image {path}",
                     "an image without any instance has a label image of zeros",
                 )
-            truth = (found[0],)
-        return Entry(image_id, path, truth, part, fields.get("group"))
+            truth[patterns.fill(kind, fields)] = found
+        return Entry(image_id, path, tuple(truth.values()), part, fields.get("group"), tuple(truth))
 
 
 # -- from the array in the file to one number an instance -----------------------------------------------

@@ -84,7 +84,7 @@ def ensure(card: Card, root: Path, fallback: Path, progress: Progress | None = N
     assert card.stand_in is not None
     generator = make_generator(card.stand_in.generator, card.stand_in.seed, card.stand_in.params, card.path)
     name = folder_name(card, generator)
-    format_table = card.format if generator.format is None else msgspec.to_builtins(generator.format)
+    format_table: dict[str, Any] = card.stand_in.format or msgspec.to_builtins(generator.format) or card.format
     for folder in (root / name, fallback / name):
         if _complete(folder, generator):
             return folder, format_table

@@ -66,7 +66,7 @@ class LiveCell(Generator):
         {
             "name": "label_pairs",
             "images": ["{part}/images/{group}_Phase_{well}_{frame}.png"],
-            "labels": {"{group}": ["{part}/labels/{group}_Phase_{well}_{frame}.png"]},
+            "labels": ["{part}/labels/{group}_Phase_{well}_{frame}.png"],
             "id": "{group}_Phase_{well}_{frame}",
         }
     )

@@ -69,7 +69,7 @@ class Sartorius(Generator):
     def plan(self) -> tuple[Planned, ...]:
         """All images, in order; see :meth:`Generator.plan`."""
         return tuple(
-            Planned(part, f"{_OF_TEN[i % 10]}-{part[0]}{i // 30:03d}", i // 10 % 3)
+            Planned(part, f"{_OF_TEN[i % 10]}-{part[0]}{i // 30:03d}", i % 30)
             for part, count in (("train", self.params.train), (UNLABELLED, self.params.unlabelled))
             for i in range(count)
         )
