@@ -41,6 +41,9 @@ RESUME = "resume.pth"
 CURVES = "training.jsonl"
 """One line a logged step: step, learning rate, every loss."""
 
+CHATTER = "libraries.txt"
+"""What mmengine and torch print and warn while training."""
+
 CACHE_BYTES = 512 * 2**20
 """Decoded training images kept in memory, at most."""
 
@@ -208,7 +211,7 @@ def train(
         experiment_name=f"{(meta or {}).get('method', 'training')}-{time.time_ns()}",
     )
     try:
-        with _warnings_into(runner.logger):
+        with _chatter_into(folder / CHATTER):
             runner.train()
         _save(
             {
@@ -284,12 +287,12 @@ def put_weights(network: torch.nn.Module, weights: Weights, *, name: str, strict
 
 
 @contextlib.contextmanager
-def _warnings_into(logger: logging.Logger) -> Iterator[None]:
-    """Warnings of the libraries go to the log of the training, not to the user's terminal."""
-    with warnings.catch_warnings():
+def _chatter_into(path: Path) -> Iterator[None]:
+    """What libraries print and warn goes to a file, not to the user's terminal."""
+    with path.open("a", buffering=1) as file, contextlib.redirect_stdout(file), warnings.catch_warnings():
         warnings.simplefilter("default")
-        warnings.showwarning = lambda message, category, filename, lineno, *_: logger.info(
-            f"{filename}:{lineno}: {category.__name__}: {message}"
+        warnings.showwarning = lambda message, category, filename, lineno, *_: file.write(
+            f"{filename}:{lineno}: {category.__name__}: {message}\n"
         )
         yield
 

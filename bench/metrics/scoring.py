@@ -114,7 +114,7 @@ class Scorer:
         """
         if not self._images:
             raise DataError("there is no image to score")
-        images = sorted(self._images.values(), key=lambda image: natural_key(image.key))
+        images = sorted(self._images.values(), key=lambda image: (natural_key(image.key), image.key))
         keys = tuple(image.key for image in images)
         groups = tuple(image.key if image.group is None else f"group {image.group}" for image in images)
         scored = all(image.scored is not False for image in images)

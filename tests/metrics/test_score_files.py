@@ -322,6 +322,37 @@ def test_polygons_uncompressed_runs_and_maps_of_annotations(tmp_path):
     assert found["protocols"]["ctc"] == {"SEG": 1.0, "DET": 1.0}
 
 
+def test_an_id_is_no_name(tmp_path, pairs):
+    """Results for the id 11 belong to that image, whatever other images are called; and unknown ids to none."""
+    truth, prediction = write_coco(tmp_path, pairs)
+    before = scored("--truth", truth, "--pred", prediction)["protocols"]
+
+    def rename(data):
+        for image, stem in zip(data["images"], (11, 12, 77), strict=True):
+            image["file_name"] = f"{stem}.png"
+
+    edited(truth, rename)
+    assert scored("--truth", truth, "--pred", prediction)["protocols"] == before
+
+    def strangers(data):
+        for result in data:
+            result["image_id"] += 67
+
+    edited(prediction, strangers)
+    with pytest.raises(DataError, match="a prediction for image 77, which"):
+        run("--truth", truth, "--pred", prediction)
+
+
+def test_files_can_be_sent_to_another_process(tmp_path, pairs):
+    import pickle
+
+    from bench.engine.file_pairs import FilePairs
+
+    files = FilePairs(*write_coco(tmp_path, pairs))
+    sent = pickle.loads(pickle.dumps(files))
+    assert np.array_equal(sent[1][1].runs.starts, files[1][1].runs.starts)
+
+
 def test_no_results_at_all(tmp_path, pairs):
     truth, prediction = write_coco(tmp_path, pairs)
     prediction.write_text("[]")

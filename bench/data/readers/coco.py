@@ -82,6 +82,7 @@ class Coco(Reader):
             categories: class of the card -> names of the categories that become it; "*" takes all others. Where it
                 is not given, a category becomes the class of its name (capitals aside).
             ignore: patterns (``*`` and ``?``, capitals aside) of categories that are left out on purpose.
+            keep: the same for those that are not left out; all others are.
             id: the id of an image, made of the fields ``{stem}`` (its file name without folder and suffix),
                 ``{file}`` (the whole file name), ``{id}`` (its number in the file) and ``{part}``.
             names: pattern of the bare file names, for the field ``{group}``.
@@ -93,6 +94,7 @@ class Coco(Reader):
         classes: Literal["card", "categories", "group"] = "card"
         categories: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
         ignore: tuple[str, ...] = ()
+        keep: tuple[str, ...] = ("*",)
         id: str = "{stem}"
         names: str | None = None
 
@@ -269,7 +271,9 @@ class Coco(Reader):
         return tuple(dict.fromkeys(named))
 
     def _ignored(self, category: _Category) -> bool:
-        return any(fnmatchcase(category.name.lower(), pattern.lower()) for pattern in self.options.ignore)
+        name = category.name.lower()
+        kept = any(fnmatchcase(name, pattern.lower()) for pattern in self.options.keep)
+        return not kept or any(fnmatchcase(name, pattern.lower()) for pattern in self.options.ignore)
 
     def _roots(self, part: str) -> list[Path]:
         images = self.options.images

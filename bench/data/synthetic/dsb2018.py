@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from types import MappingProxyType
 
 import msgspec
@@ -40,26 +41,22 @@ class Dsb2018(Generator):
     version = 1
 
     class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-        """Images in all."""
+        """Images of the parts ``train`` and ``test``."""
 
         images: int = 670
+        test: int = 0
 
     def plan(self) -> tuple[Planned, ...]:
         """All images, in order; see :meth:`Generator.plan`."""
-        planned = []
-        for i in range(self.params.images):
-            at = i * 100 // self.params.images
-            for number, (share, _, _) in enumerate(KINDS.values()):
-                at -= share
-                if at < 0:
-                    planned.append(Planned("train", f"kind{number}", i))
-                    break
-        return tuple(planned)
+        parts = (("train", self.params.images), ("test", self.params.test))
+        return tuple(
+            Planned(part, f"{part}{_kind_at(i * 100 // count)}", i) for part, count in parts for i in range(count)
+        )
 
     def make(self, item: Planned) -> Picture:
         """Make one image; see :meth:`Generator.make`."""
         seed = f"{self.name} {self.version} {self.seed} {item.stem}"
-        kind = list(KINDS)[int(item.group.removeprefix("kind"))]
+        kind = list(KINDS)[int(item.group.removeprefix(item.part))]
         _, shape, style = KINDS[kind]
         light, labels = stain(style, seed, shape)
         draws = Draws(f"{seed} light")
@@ -72,6 +69,12 @@ class Dsb2018(Generator):
         """The files of an image; see :meth:`Generator.files`."""
         picture = self.make(item)
         return png.encode(picture.image), png.encode(picture.labels["nucleus"])
+
+
+def _kind_at(percent: int) -> int:
+    """The number of the kind at a place among a hundred images."""
+    ends = accumulate(share for share, _, _ in KINDS.values())
+    return next(number for number, end in enumerate(ends) if percent < end)
 
 
 def _fluorescence(light: Field, draws: Draws) -> NDArray[np.uint8]:
