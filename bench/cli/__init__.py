@@ -16,6 +16,8 @@ COMMANDS = {
     "run": "train, predict, time, score and store methods on data sets",
     "list": "what there is: methods, datasets, metrics, runs",
     "show": "everything about a method, a data set, a metric or a run",
+    "compare": "two or more runs, with the interval of their difference",
+    "score": "score any prediction files, nothing stored",
     "rescore": "score stored predictions again with today's metrics",
     "doctor": "what is installed, what is missing and how to mend it",
 }

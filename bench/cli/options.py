@@ -79,3 +79,8 @@ def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(column), *(len(row[i]) for row in clean), 0) for i, column in enumerate(columns)]
     lines = [columns, ["-" * width for width in widths], *clean]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def references(runs: tuple[str, ...]) -> list[int | str]:
+    """Runs as the user names them: a number, or the beginning of a key."""
+    return [int(run) if run.isdecimal() and len(run) < 12 else run for run in runs]

@@ -7,10 +7,10 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from bench.api import DataError, Method, UnknownNameError
-from bench.data import card_names, load_card, open_dataset
+from bench.api import Method, UnknownNameError
+from bench.data import card_names, load_card
 from bench.engine import provenance
-from bench.engine.folder import RunFolder, from_record
+from bench.engine.stored import opened, predictions
 from bench.metrics import protocol, protocol_names
 from bench.registry import MethodEntry, registry
 from bench.report.overlays import write_sheet
@@ -55,16 +55,8 @@ def picture(name: str, *, db: str | None, path: Path, count: int, data_root: Pat
     run = _run_of(name, db)
     if run is None:
         raise UnknownNameError("run", name, [])
-    dataset = open_dataset(run.dataset, data_root, stand_in=run.source == "synthetic")
-    if dataset.content_hash != run.content_hash:
-        raise DataError(
-            f"{dataset.folder} holds another version of {run.dataset} than run {run.id} was made on",
-            "name the folder of its files by --data-root",
-        )
-    folder = Path(run.folder)
-    if not folder.is_dir():
-        raise DataError(f"the folder of run {run.id} is gone: {folder}", "run it again with --force")
-    found = dict(from_record(record) for record in RunFolder(folder).predictions().read())
+    dataset = opened(run, data_root)
+    found = predictions(run)
     chosen = _worst_first(run, db, list(found))[:count]
     split = dataset.split(run.split).take(chosen)
     samples = {sample.id: sample for sample in split}

@@ -245,3 +245,51 @@ def test_listing_imports_nothing_heavy(workplace: Path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - begun < 20  # the figure lies in benchmarks; this only catches a hang
+
+
+def test_compare_tells_apart_what_differs_and_only_that(workplace: Path, cli):
+    cli("run", "-m", "truth,split", "-d", "tiny")
+    code, out, err = cli("compare", "1", "2", "--protocol", "kaggle")
+    assert code == 0, err
+    assert "difference" in out
+    code, out, _ = cli("compare", "1", "2", "--protocol", "kaggle", "--json")
+    (difference,) = json.loads(out)["differences"]
+    assert difference["difference"] > 0.5
+    assert difference["low"] <= difference["difference"] <= difference["high"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("compare", "1"), 2, "two different runs"),
+        (("compare", "1", "99"), 2, "99"),
+        (("compare", "1", "3"), 2, "not of the same images"),
+        (("compare", "1", "2", "--metric", "AP"), 2, "no metric 'AP'"),
+        (("compare", "1", "2", "--protocol", "kagle"), 2, "kagle"),
+    ],
+)
+def test_what_cannot_be_compared_says_why(workplace: Path, cli, arguments, code: int, says: str):
+    cli("run", "-m", "truth,split", "-d", "tiny")
+    cli("run", "-m", "truth", "-d", "tiny", "--split", "val")
+    got, _, err = cli(*arguments)
+    assert got == code, err
+    assert one_line(err)
+    assert says in err
+
+
+def test_rescore_gives_the_same_numbers_without_the_method(workplace: Path, cli):
+    cli("run", "-m", "jitter", "-d", "tiny")
+    _, before, _ = cli("show", "1", "--json")
+    code, out, err = cli("rescore")
+    assert code == 0, err
+    assert "run 1 (jitter on tiny) scored again" in out
+    _, after, _ = cli("show", "1", "--json")
+    assert json.loads(after)["results"] == json.loads(before)["results"]
+
+
+def test_rescore_names_predictions_that_are_gone(workplace: Path, cli):
+    cli("run", "-m", "jitter", "-d", "tiny", "--runs", "elsewhere")
+    next((workplace / "elsewhere").rglob("predictions.jsonl")).unlink()
+    code, _, err = cli("rescore", "1")
+    assert code == 3
+    assert "the predictions of run 1 are gone" in err

@@ -1,0 +1,136 @@
+"""Runs that are stored already: their predictions scored again, and held against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.api import DataError, Instances, UsageError
+from bench.data import Dataset, Split, open_dataset
+from bench.engine import scoring
+from bench.engine.folder import PREDICTIONS, RunFolder, from_record
+from bench.metrics import Comparison, Scorer, Scores, compare
+from bench.progress import reporting
+from bench.records import ImageResultRecord, ResultRecord
+from bench.store import Store, StoredRun
+
+
+def opened(run: StoredRun, data_root: Path | None) -> Dataset:
+    """The data set that a run was made on.
+
+    Raises:
+        DataError: what lies there is another version.
+    """
+    dataset = open_dataset(run.dataset, data_root, stand_in=run.source == "synthetic")
+    if dataset.content_hash != run.content_hash:
+        raise DataError(
+            f"{dataset.folder} holds another version of {run.dataset} than run {run.id} was made on",
+            "name the folder of its files by --data-root",
+        )
+    return dataset
+
+
+def predictions(run: StoredRun) -> dict[str, Instances]:
+    """The predictions of a run, by image.
+
+    Raises:
+        DataError: its folder is gone, or damaged.
+    """
+    folder = Path(run.folder)
+    if not (folder / PREDICTIONS).is_file():
+        raise DataError(f"the predictions of run {run.id} are gone: {folder}", "run it again with --force")
+    return dict(from_record(record) for record in RunFolder(folder).predictions().read())
+
+
+def rescore(store: Store, references: Sequence[int | str], data_root: Path | None) -> list[StoredRun]:
+    """Score the predictions of stored runs with today's protocols, and store the numbers beside the older ones.
+
+    Numbers of the same protocol, version and parameters are replaced. Needs neither torch nor the method.
+
+    Args:
+        store: where the runs are.
+        references: runs by number or key; none means every finished run.
+        data_root: folder in which data sets lie.
+
+    Raises:
+        DataError: the data or the predictions of a run are gone or of another version.
+        UsageError: a run that failed has nothing to score.
+    """
+    runs = [store.run(r) for r in references] or store.runs(status="ok")
+    for run in runs:
+        if run.status != "ok":
+            raise UsageError(f"run {run.id} failed: it has no predictions to score", "leave it out")
+        dataset = opened(run, data_root)
+        found = predictions(run)
+        split = dataset.split(run.split).take(list(found))
+        label = f"run {run.id}"
+        results, images = _records(label, dataset, split, Path(run.folder))
+        store.rescore(run.id, results, images)
+    return [store.run(run.id) for run in runs]
+
+
+def compared(
+    store: Store,
+    references: Sequence[int | str],
+    *,
+    protocol: str | None = None,
+    metric: str | None = None,
+    data_root: Path | None = None,
+) -> Comparison:
+    """Two runs or more on the same images: differences with intervals, and ranks with ties.
+
+    Args:
+        store: where the runs are.
+        references: runs by number or key.
+        protocol: default the one that ranks the data set.
+        metric: default the protocol's first.
+        data_root: folder in which the data set lies.
+
+    Raises:
+        UsageError: fewer than two runs, or runs of different data set versions or splits.
+        DataError: the data or the predictions of a run are gone or of another version.
+    """
+    runs = [store.run(r) for r in references]
+    if len({run.id for run in runs}) < 2:
+        raise UsageError("a comparison needs two different runs or more", "see `bench list runs`")
+    kinds = {(run.dataset, run.content_hash, run.split) for run in runs}
+    if len(kinds) > 1:
+        shown = ", ".join(f"run {r.id}: {r.dataset} {r.split} {r.content_hash[:12]}" for r in runs)
+        raise UsageError(f"these runs are not of the same images ({shown})", "compare runs of one data set version")
+    dataset = opened(runs[0], data_root)
+    found = {run.id: predictions(run) for run in runs}
+    shared = set.intersection(*(set(images) for images in found.values()))
+    if not shared:
+        raise DataError("these runs have no image in common")
+    split = dataset.split(runs[0].split).take(sorted(shared))
+    protocols = scoring.protocols_of(dataset.card)
+    name = protocol or next(iter(protocols))
+    names = _names(runs)
+    scores = {
+        names[run.id]: _scored(names[run.id], dataset, split, found[run.id], {name: protocols.get(name, {})})
+        for run in runs
+    }
+    return compare(scores, name, metric)
+
+
+def _names(runs: Sequence[StoredRun]) -> dict[int, str]:
+    return {run.id: f"run {run.id} ({run.method}, seed {run.seed})" for run in runs}
+
+
+def _scored(
+    label: str, dataset: Dataset, split: Split, found: Mapping[str, Instances], protocols: Mapping[str, Any]
+) -> Scores:
+    scorer = Scorer(protocols, classes=dataset.card.task.classes, intervals=False)
+    with reporting(f"scoring {label}", "image") as report:
+        for count, sample in enumerate(split, start=1):
+            truth = sample.instances if sample.instances is not None else Instances.empty(*sample.shape)
+            scorer.add(sample.id, truth, found[sample.id], group=sample.group)
+            report(count, len(split), "")
+    return scorer.result()
+
+
+def _records(
+    label: str, dataset: Dataset, split: Split, folder: Path
+) -> tuple[tuple[ResultRecord, ...], tuple[ImageResultRecord, ...]]:
+    return scoring.score_run(label, dataset.card, split, RunFolder(folder))

@@ -1,0 +1,39 @@
+"""A comparison of runs, for people."""
+
+from __future__ import annotations
+
+from bench.metrics import Comparison
+from bench.report.numbers import quantity
+from bench.report.tables import simple, to_text
+
+
+def comparison_text(comparison: Comparison, unit: str = "fraction") -> str:
+    """The runs with their ranks, then every difference with its interval and p."""
+    better = "higher" if comparison.higher_is_better else "lower"
+    ranks = to_text(
+        simple(
+            ("rank", "run", "value"),
+            sorted(
+                ((comparison.ranks[name], name, quantity(value, unit)) for name, value in comparison.values.items()),
+                key=lambda row: (row[0] is None, row[0] or 0, row[1]),
+            ),
+            title=f"{comparison.protocol} {comparison.metric} ({better} is better); runs that share a rank "
+            "cannot be told apart",
+        )
+    )
+    rows = [
+        (
+            d.first,
+            d.second,
+            quantity(d.difference, unit),
+            None if d.low is None or d.high is None else f"{quantity(d.low, unit)} to {quantity(d.high, unit)}",
+            d.p,
+            d.p_holm,
+            "yes" if d.distinct else "no",
+        )
+        for d in comparison.differences
+    ]
+    differences = to_text(
+        simple(("first", "second", "difference", "95 % interval", "p", "p (Holm)", "told apart"), rows)
+    )
+    return f"{ranks}\n\n{differences}"
