@@ -3,8 +3,8 @@
     python -m bench.ops.build              build, or take from the cache, and install
     python -m bench.ops.build --plain      put mmcv back as pip installs it, without compiled operators
 
-They are optional: :mod:`bench.ops` serves them from torch where they are absent. A build takes some ten minutes of a
-small machine and needs a C++ compiler; what it makes is kept by the versions of mmcv, torch and Python, by platform and
+They are optional: :mod:`bench.ops` serves them from torch where they are absent. A build takes ten minutes of processor
+time and needs a C++ compiler; what it makes is kept by the versions of mmcv, torch and Python, by platform and
 by what it is built for, so that the next environment of the same kind has it in seconds.
 """
 

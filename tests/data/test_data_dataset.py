@@ -250,7 +250,12 @@ def test_duplicates_are_told_and_dropped_if_wanted(mine: Path):
 
 
 def test_splits_of_some_groups(tmp_path: Path, write_card: WriteCard, cells: NDArray[np.uint16]):
-    form = '[format]\nname = "label_pairs"\nimages = ["{part}/images/{group}_{n}.png"]\nlabels = ["{part}/labels/{group}_{n}.png"]'
+    form = """
+        [format]
+        name = "label_pairs"
+        images = ["{part}/images/{group}_{n}.png"]
+        labels = ["{part}/labels/{group}_{n}.png"]
+    """
     path = write_card("mine", format=form)
     rule = 'rule = "parts"\nsplits = { train = ["train"], test = ["test"] }\n'
     path.write_text(path.read_text() + f'\n[schemes.hela]\n{rule}groups = ["hela"]\n')

@@ -18,8 +18,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 import bench
 from bench.data.cards import Card, convert
 from bench.data.synthetic._base import Generator, Planned, is_written, write_item
@@ -84,7 +82,7 @@ def ensure(card: Card, root: Path, fallback: Path, progress: Progress | None = N
     assert card.stand_in is not None
     generator = make_generator(card.stand_in.generator, card.stand_in.seed, card.stand_in.params, card.path)
     name = folder_name(card, generator)
-    format_table: dict[str, Any] = card.stand_in.format or msgspec.to_builtins(generator.format) or card.format
+    format_table = dict(card.stand_in.format or generator.format or card.format)
     for folder in (root / name, fallback / name):
         if _complete(folder, generator):
             return folder, format_table

@@ -82,8 +82,8 @@ class LiveCell(Generator):
         """All images, in order; see :meth:`Generator.plan`."""
         lines = tuple(STYLES)
         return tuple(
-            Planned(part, f"{lines[i % 8]}_Phase_{part[0].upper()}{i // 64:02d}", i // 8 % 8)
-            for part in ("train", "val", "test")
+            Planned(part, f"{lines[i % 8]}_Phase_{row}{i // 64:02d}", i // 8 % 8)
+            for row, part in (("A", "train"), ("B", "val"), ("C", "test"))
             for i in range(getattr(self.params, part))
         )
 
