@@ -30,7 +30,7 @@ demo: setup
 	$(BIN)/bench run --method mnc --dataset neural
 
 test: setup
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 test-all: setup
 	$(BIN)/python -m pytest -m "slow or not slow"

@@ -28,7 +28,7 @@ class MaskRCNN(MMDetMethod):
             batch_size=1,
             train_images=16,
             eval_images=6,
-            settings={"image_scale": (512, 512)},
+            settings={"image_scale": (512, 512), "samples": 128},
             note="shows that it runs; says nothing about accuracy",
         ),
     }

@@ -22,6 +22,10 @@ TRAINING = "training"
 ARTIFACTS = (PLAN, PREDICTIONS, TIMINGS, f"{TRAINING}/training.jsonl", f"{TRAINING}/weights.pth")
 
 
+class RunHeldError(UsageError):
+    """Another process is at work on the same run."""
+
+
 class RunFolder:
     """A folder for one key: created at the first attempt, taken up again at the next.
 
@@ -42,14 +46,14 @@ class RunFolder:
         """Hold the folder against a second process on the same run.
 
         Raises:
-            UsageError: another process holds it.
+            RunHeldError: another process holds it.
         """
         lock = FileLock(self.path / ".lock")
         with writing(self.path):
             try:
                 lock.acquire(timeout=0)
             except Timeout:
-                raise UsageError(
+                raise RunHeldError(
                     f"another process is at work on this run in {self.path}", "wait for it, or run with another --seed"
                 ) from None
         try:

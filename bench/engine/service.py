@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bench.api import BenchError
 from bench.data import Dataset, open_dataset
 from bench.engine.execution import Outcome, execute
+from bench.engine.folder import RunHeldError
 from bench.engine.plan import Job, Request, make_jobs
 from bench.progress import reporting, say
 from bench.records import ResultRecord
@@ -87,7 +88,16 @@ def run_all(
         jobs = make_jobs(entries, opened, seeds, Request(**request))
         _say_notes(jobs)
         folder = runs_folder(Path(runs) if runs else None)
-        return [_finished(store, execute(job, store, folder, force=force)) for job in jobs]
+        finished, held = [], []
+        for job in jobs:
+            try:
+                finished.append(_finished(store, execute(job, store, folder, force=force)))
+            except RunHeldError as error:  # the others can go on meanwhile
+                say(f"left out: {error.message}")
+                held.append(error)
+        if held:
+            raise held[0]
+        return finished
 
 
 def plan(

@@ -239,7 +239,7 @@ def test_a_small_network_learns_two_real_images(shared_data, tmp_path):
 
     from bench.metrics import score
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     found = Samples()
     for folder in sorted((shared_data / "dsb2018").iterdir()):
         image = imread(next((folder / "images").glob("*.png")))
@@ -256,14 +256,14 @@ def test_a_small_network_learns_two_real_images(shared_data, tmp_path):
     )
     settings = {
         **SMALL,
-        "image_scale": (384, 384),
+        "image_scale": (256, 256),
         "pyramid_channels": 64,
         "head_channels": 256,
-        "samples": 256,
+        "samples": 128,
         "learning_rate": 16 * 5e-4 / 2,
     }
     method = MaskRCNN(task, MaskRCNN.make_params(overrides=settings))
-    weights = method.fit(found, None, FitContext(tmp_path, Schedule(iterations=300, batch_size=2), "short", seed=0))
+    weights = method.fit(found, None, FitContext(tmp_path, Schedule(iterations=300, batch_size=2), "short"))
     method.load(weights)
     scores = score([s.instances for s in found], [method.predict(s.image) for s in found], ["voc"], intervals=False)
     assert scores.protocols["voc"]["AP@0.5"] >= 0.8
