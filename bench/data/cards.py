@@ -125,6 +125,19 @@ class ExpectedTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     splits: dict[str, Count] = msgspec.field(default_factory=dict)
 
 
+class DownloadTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of ``[[downloads]]``: a file that may be downloaded from where its owners published it.
+
+    ``to`` is its path in the data set's folder, or, for an archive with ``unpack``, the folder for its content.
+    """
+
+    url: Annotated[str, msgspec.Meta(pattern="^https?://")]
+    to: str
+    unpack: bool = False
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")] | None = None
+    md5: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")] | None = None
+
+
 class CardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What stands in a card.
 
@@ -147,6 +160,8 @@ class CardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         expected: counts of the complete real data set.
         flaws: what is known to be wrong with the data.
         stand_in: how a stand-in is generated, or None.
+        downloads: files that ``bench data download`` may fetch.
+        obtain: what a user does to get the files where the program may not, or cannot, fetch them.
     """
 
     name: Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9_]*$")]
@@ -166,6 +181,8 @@ class CardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     expected: ExpectedTable = ExpectedTable()
     flaws: tuple[str, ...] = ()
     stand_in: StandInTable | None = None
+    downloads: tuple[DownloadTable, ...] = ()
+    obtain: str = ""
 
 
 class Card(CardFile, frozen=True, kw_only=True):

@@ -16,8 +16,9 @@ import msgspec
 
 from bench.data import splits, synthetic
 from bench.data.cards import Card, ListRule, PartsRule, SeededRule, load_card
+from bench.data.prepare import PREPARED, is_prepared, prepared_folder
 from bench.data.readers import Entry, Index, Reader, open_reader
-from bench.data.scan import ImageFacts, Progress, default_cache, scan
+from bench.data.scan import FACTS, ImageFacts, Progress, default_cache, scan
 from bench.data.system import write_whole
 from bench.errors import DataError, OutputError, UnknownNameError
 from bench.instances import Sample
@@ -163,7 +164,7 @@ class Dataset:
         scheme, plain = self.card.address(name)
         ids = self._members[scheme][plain]
         if not ids:
-            filled = [n for n in self.split_names if self._ids(n)]
+            filled = [n for n in self.split_names if self.ids_of(n)]
             raise DataError(
                 f"{self.folder}: the split {name!r} of {self.card.name} has no image there",
                 f"splits with images: {', '.join(filled) or 'none'}",
@@ -180,11 +181,38 @@ class Dataset:
         Raises:
             UnknownNameError: no such split.
         """
+        train, val = (None if n is None else self.split(n) for n in self.training_names(evaluated))
+        return train, val
+
+    def training_names(self, evaluated: str | None = None) -> tuple[str | None, str | None]:
+        """The names of :meth:`training_splits`.
+
+        Raises:
+            UnknownNameError: no such split.
+        """
         scheme, _ = self.card.address(evaluated or self.card.evaluate)
         prefix = "" if scheme == self.card.default_scheme else f"{scheme}/"
-        found = [f"{prefix}{n}" if self._members[scheme].get(n) else None for n in ("train", "val")]
-        train, val = (None if n is None else self.split(n) for n in found)
+        train, val = (f"{prefix}{n}" if self._members[scheme].get(n) else None for n in ("train", "val"))
         return train, val
+
+    def everything(self) -> Split:
+        """All images, in whichever split they are or in none."""
+        entries = [self._entries[i] for i in sorted(self._entries)]
+        return Split("everything", self._reader, entries, {e.id: e.group for e in entries})
+
+    def ids_of(self, name: str) -> tuple[str, ...]:
+        """The images of a split, none if it has none.
+
+        Raises:
+            UnknownNameError: no such split.
+        """
+        scheme, plain = self.card.address(name)
+        return self._members[scheme][plain]
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether the files are in the compact form of :mod:`bench.data.prepare`."""
+        return self._reader.format == PREPARED
 
     def images(self) -> tuple[ImageRecord, ...]:
         """Every image of this version, by id."""
@@ -242,16 +270,12 @@ class Dataset:
 
     # -- inside ----------------------------------------------------------------------------------------
 
-    def _ids(self, name: str) -> tuple[str, ...]:
-        scheme, plain = self.card.address(name)
-        return self._members[scheme][plain]
-
     @cached_property
     def _objects(self) -> ObjectStatistics | None:
         if self.source == "real" and self.card.objects is not None:
             return self.card.objects.statistics()
         train, _ = self.training_splits()
-        ids = self._ids(self.card.evaluate) if train is None else train.ids
+        ids = self.ids_of(self.card.evaluate) if train is None else train.ids
         key = hashlib.sha256(_canonical([[i, self._facts[i].truth] for i in ids])).hexdigest()[:32]
         file = None if self._cache is None else self._cache / "objects" / f"{key}.json"
         return _measured(file, self._reader, [(self._entries[i], self._facts[i]) for i in ids])
@@ -268,9 +292,9 @@ def open_dataset(
 ) -> Dataset:
     """Open a data set on the real files if they are there, else on its stand-in.
 
-    The real files are looked for in the folders that the card names, under the data root, or in the data root
-    itself if it has such a name. A stand-in is generated at its first use, under ``<data root>/synthetic`` (or the
-    cache, where the data root cannot be written).
+    The real files are looked for in their prepared form (:mod:`bench.data.prepare`), then in the folders that the
+    card names, under the data root, or in the data root itself if it has such a name. A stand-in is generated at its
+    first use, under ``<data root>/synthetic`` (or the cache, where the data root cannot be written).
 
     Args:
         name: of a card.
@@ -294,13 +318,16 @@ def open_dataset(
     index = reader.index()
     identity = [str(source.folder.resolve()), dict(source.format), card.task.classes]
     key = hashlib.sha256(_canonical(identity)).hexdigest()[:16]
-    facts = scan(reader, index.entries, cache / "scans" / f"{card.name}-{key}.msgpack", progress)
+    kept = cache / "scans" / f"{card.name}-{key}.msgpack"
+    facts = scan(reader, index.entries, source.folder / FACTS if reader.format == PREPARED else kept, progress)
     if drop_duplicates:
         index, facts = _without_duplicates(card, index, facts)
     return Dataset(card, source, reader, index, facts, cache)
 
 
 def _find(card: Card, root: Path, stand_in: bool | None, cache: Path, progress: Progress | None) -> Source:
+    if stand_in is not True and is_prepared(card, root):
+        return Source("real", prepared_folder(card, root), {"name": PREPARED})
     if stand_in is not True and (found := real_folder(card, root)) is not None:
         return Source("real", found, card.format)
     if stand_in is False or card.stand_in is None:

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.data.readers import Entry, Reader
+from bench.data.readers import Entry, Reader, Truth
 from bench.data.system import processors, write_whole
 from bench.errors import DataError, OutputError
 from bench.instances import Instances
@@ -27,6 +27,8 @@ Progress = Callable[[int, int, str], None]
 """Called as ``progress(done, total, text)``."""
 
 CACHE_VARIABLE = "BENCH_CACHE"
+FACTS = "facts.msgpack"
+"""Name of the cache file inside a prepared data set."""
 _CACHE_FORMAT = 1
 
 
@@ -74,10 +76,10 @@ def truth_hash(truth: Instances | None) -> str:
     """sha256 of the instances in their order: class, crowd flag and mask of each."""
     if truth is None:
         return hashlib.sha256(b"not annotated").hexdigest()
-    digest = hashlib.sha256(f"{truth.height}x{truth.width}".encode())
+    parts = [b"%dx%d" % truth.shape]
     for counts, class_id, crowd in zip(truth.rles, truth.class_ids.tolist(), truth.crowd.tolist(), strict=True):
-        digest.update(f"\n{class_id} {int(crowd)} ".encode() + counts)
-    return digest.hexdigest()
+        parts.append(b"%d %d %s" % (class_id, crowd, counts))
+    return hashlib.sha256(b"\n".join(parts)).hexdigest()
 
 
 def read_facts(reader: Reader, entry: Entry, fingerprint: str) -> ImageFacts:
@@ -87,8 +89,12 @@ def read_facts(reader: Reader, entry: Entry, fingerprint: str) -> ImageFacts:
         DataError: broken or contradictory files.
     """
     image = reader.image(entry)
+    return facts_of(entry, fingerprint, image, reader.truth(entry, *image.shape[:2]))
+
+
+def facts_of(entry: Entry, fingerprint: str, image: NDArray[Any], truth: Truth) -> ImageFacts:
+    """The facts of an image that was read."""
     height, width = image.shape[:2]
-    truth = reader.truth(entry, height, width)
     count = None if truth.instances is None else int((~truth.instances.crowd).sum())
     return ImageFacts(
         entry.id, fingerprint, pixel_hash(image), truth_hash(truth.instances), height, width, count, truth.notes
@@ -111,7 +117,7 @@ def scan(
     """
     entries = list(entries)
     known = _load_cache(cache_file)
-    fingerprints = {entry.id: _fingerprint(reader.root, entry) for entry in entries}
+    fingerprints = {entry.id: fingerprint(reader.root, entry) for entry in entries}
     facts = {i: known[i] for i in fingerprints if i in known and known[i].fingerprint == fingerprints[i]}
     missing = [entry for entry in entries if entry.id not in facts]
     if missing:
@@ -123,7 +129,7 @@ def scan(
                     if progress:
                         progress(done, len(missing), f"reading {reader.root.name}")
         finally:
-            _save_cache(cache_file, facts)
+            save_facts(cache_file, facts)
     return tuple(facts[entry.id] for entry in entries)
 
 
@@ -135,7 +141,12 @@ def default_cache() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "cellseg-bench"
 
 
-def _fingerprint(root: Path, entry: Entry) -> str:
+def fingerprint(root: Path, entry: Entry) -> str:
+    """Hash of what tells whether the files of an image changed: their names, sizes and modification times.
+
+    Raises:
+        DataError: a file is missing.
+    """
     digest = hashlib.sha256(f"{entry.part}\0{entry.group}".encode())
     for path in (entry.image, *entry.truth):
         try:
@@ -156,7 +167,8 @@ def _load_cache(path: Path | None) -> dict[str, ImageFacts]:
     return {facts.id: facts for facts in file.images} if file.format == _CACHE_FORMAT else {}
 
 
-def _save_cache(path: Path | None, facts: dict[str, ImageFacts]) -> None:
+def save_facts(path: Path | None, facts: dict[str, ImageFacts]) -> None:
+    """Remember facts for the next :func:`scan` with that cache file; if it cannot be written they are not."""
     if path is None:
         return
     data = msgspec.msgpack.encode(_CacheFile(_CACHE_FORMAT, list(facts.values())))

@@ -537,6 +537,10 @@ def _first_rle(**changes: Any) -> Callable[[Any], None]:
         (_first(category_id=3), "annotation 0 has the category 3, which is not listed"),
         (_first(segmentation=[[1, 2, 3, 4, 5, 6, 7]]), "annotation 0 of a: a polygon of 7 numbers"),
         (_first(segmentation="x"), "annotation 0 of a: not a COCO segmentation"),
+        (
+            _first(segmentation=[[1, 2, 3, 4, 5, 1e12]]),
+            r"annotation 0 of a: a polygon reaches 1e\+12, the image",
+        ),
         (_first_rle(size=[40, 51]), "annotation 0 of a: its RLE is of 40 x 51 pixels"),
         (_first_rle(counts="5"), "annotation 0 of a: an RLE covers 5 pixels"),
         (_first_rle(counts="é~"), "annotation 0 of a: illegal character"),

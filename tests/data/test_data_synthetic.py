@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import math
 import os
@@ -22,7 +23,7 @@ from bench.data import open_dataset, synthetic
 from bench.data.cards import load_card
 from bench.data.synthetic import _exact, make_generator
 from bench.data.synthetic._shapes import GRID, Rod, Warp, curve, draw, tip
-from bench.errors import DataError
+from bench.errors import DataError, OutputError
 
 SHAPE = (80, 90)
 STILL = Warp(np.zeros(SHAPE, np.int32), np.zeros(SHAPE, np.int32))
@@ -245,12 +246,16 @@ def test_a_kill_half_way_is_gone_on_with(card: Path, tmp_path: Path):
 
 
 def test_a_full_disk_is_one_clear_error(card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def full(self: Path, data: bytes) -> int:
-        raise OSError(28, "No space left on device")
+    class Full(io.BytesIO):
+        def write(self, data: object) -> int:
+            raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(synthetic, "processors", lambda: 1)
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(synthetic.OutputError, match=r"train000_000\.png: cannot be written: No space left on device"):
+    really = Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda self, mode="r", **more: Full() if mode == "wb" else really(self, mode, **more)
+    )
+    with pytest.raises(OutputError, match=r"train000_000\.png: cannot be written: No space left on device"):
         open_dataset("mine", tmp_path)
     assert not list((tmp_path / "synthetic").rglob("*.png"))
 
@@ -261,7 +266,7 @@ def test_an_error_in_a_process_is_told(card: Path, tmp_path: Path, monkeypatch: 
     target = tmp_path / "synthetic" / synthetic.folder_name(loaded, generator("neural", 5))
     target.mkdir(parents=True)
     (target / "train").write_text("a file where a folder must go")
-    with pytest.raises(synthetic.OutputError, match=r"train/images/train.*\.png: cannot be written"):
+    with pytest.raises(OutputError, match=r"train/images/train.*\.png: cannot be written"):
         open_dataset("mine", tmp_path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections import Counter
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
@@ -52,7 +53,8 @@ class _RunLengths(msgspec.Struct):
 
 
 _Polygon = list[float]
-_SEGMENTATIONS = msgspec.json.Decoder(_RunLengths | list[_Polygon] | None)
+_SEGMENTATION = msgspec.json.Decoder(_RunLengths | list[_Polygon] | None)
+_ALL_SEGMENTATIONS = msgspec.json.Decoder(list[_RunLengths | list[_Polygon] | None])
 _FLAT_POLYGON = msgspec.json.Decoder(_Polygon)
 
 
@@ -151,40 +153,23 @@ class Coco(Reader):
                 f"{entry.truth[0]}: it says that {image.file_name} is {image.height} x {image.width} pixels, "
                 f"the file is {height} x {width}"
             )
-        notes: list[str] = []
-        kept: list[_Annotation] = []
-        masks: list[bytes | None] = []
-        polygons: list[_Polygon] = []
-        for position, annotation in enumerate(annotations):
-            if class_of[annotation.category_id] is None:
+        wanted = [a for a in annotations if class_of[a.category_id] is not None]
+        counts, notes = _masks(entry, wanted, height, width)
+        areas = iter(rle.areas([mask for mask in counts if mask is not None], height, width).tolist())
+        seen: list[int] = []
+        for i, mask in enumerate(counts):
+            if mask is None:
                 continue
-            where = _where(entry, position, annotation)
-            segmentation = _segmentation(annotation.segmentation, where)
-            kept.append(annotation)
-            if isinstance(segmentation, _RunLengths):
-                masks.append(_from_run_lengths(segmentation, height, width, where))
-            elif len(segmentation) == 1:
-                masks.append(None)  # the usual case, drawn below, all in one call
-                polygons.append(segmentation[0])
-            elif segmentation:
-                masks.append(coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))["counts"])
+            if next(areas):
+                seen.append(i)
             else:
-                notes.append(f"{where}: no mask, left out")
-                kept.pop()
-        drawn = iter(coco_mask.frPyObjects(polygons, height, width) if polygons else ())
-        counts = [next(drawn)["counts"] if mask is None else mask for mask in masks]
-        areas = rle.areas(counts, height, width)
-        for annotation, area in zip(kept, areas.tolist(), strict=True):
-            if not area:
-                where = _where(entry, annotations.index(annotation), annotation)
-                notes.append(f"{where}: its mask has no pixel in the image, left out")
-        seen = np.flatnonzero(areas)
+                notes.append(f"{_where(entry, wanted[i])}: its mask has no pixel in the image, left out")
         instances = Instances(
             height,
             width,
-            tuple(counts[i] for i in seen),
-            self._classes(entry, class_of, [kept[i].category_id for i in seen]),
-            crowd=np.array([bool(kept[i].iscrowd) for i in seen], np.bool_),
+            tuple(counts[i] for i in seen),  # type: ignore[misc]  # those without a mask are not seen
+            self._classes(entry, class_of, [wanted[i].category_id for i in seen]),
+            crowd=np.array([bool(wanted[i].iscrowd) for i in seen], np.bool_),
         )
         return Truth(instances, tuple(notes))
 
@@ -325,7 +310,10 @@ def _values(items: Any) -> Any:
 
 def _load(path: Path) -> tuple[_File, list[_Annotation]]:
     try:
-        data = path.read_bytes()
+        with path.open("rb") as opened:
+            data = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)  # its pages need not stay in memory
+    except ValueError:
+        raise DataError(f"{path}: the file is empty", "copy or download it again") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     file: _File = _decoded(data, _File, path, "the file")
@@ -334,7 +322,7 @@ def _load(path: Path) -> tuple[_File, list[_Annotation]]:
     return file, list(_values(_decoded(file.annotations, kind, path, "annotations")))
 
 
-def _decoded(data: bytes | msgspec.Raw, kind: Any, path: Path, what: str) -> Any:
+def _decoded(data: mmap.mmap | msgspec.Raw, kind: Any, path: Path, what: str) -> Any:
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
@@ -344,27 +332,60 @@ def _decoded(data: bytes | msgspec.Raw, kind: Any, path: Path, what: str) -> Any
         raise DataError(f"{path}: not JSON: {error}", "the file may be cut off: copy or download it again") from None
 
 
-def _where(entry: Entry, position: int, annotation: _Annotation) -> str:
-    number = position if annotation.id is None else annotation.id
-    return f"{entry.truth[0]}: annotation {number} of {entry.id}"
+def _masks(
+    entry: Entry, annotations: list[_Annotation], height: int, width: int
+) -> tuple[list[bytes | None], list[str]]:
+    """Compressed counts of each annotation, None where it has no mask; and a note for each of those."""
+    notes: list[str] = []
+    masks: list[bytes | None] = []
+    single: list[_Polygon] = []
+    places: list[int] = []
+    farthest = 10 * (height + width)
+    for i, segmentation in enumerate(_segmentations(entry, annotations)):
+        if isinstance(segmentation, _RunLengths):
+            masks.append(_from_run_lengths(segmentation, height, width, _where(entry, annotations[i])))
+            continue
+        polygons = [p for p in segmentation or () if len(p) >= 6]
+        for polygon in polygons:
+            if len(polygon) % 2:
+                numbers = f"a polygon of {len(polygon)} numbers, which are not pairs of x and y"
+                raise DataError(f"{_where(entry, annotations[i])}: {numbers}")
+            if max(polygon) > farthest or min(polygon) < -farthest:
+                outside = f"a polygon reaches {max(map(abs, polygon)):g}, the image is {height} x {width} pixels"
+                raise DataError(f"{_where(entry, annotations[i])}: {outside}")
+        masks.append(None)
+        if len(polygons) == 1:
+            single += polygons  # the usual case: drawn below, all in one call
+            places.append(i)
+        elif polygons:
+            masks[i] = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))["counts"]
+        else:
+            notes.append(f"{_where(entry, annotations[i])}: no mask, left out")
+    for i, drawn in zip(places, coco_mask.frPyObjects(single, height, width) if single else (), strict=True):
+        masks[i] = drawn["counts"]
+    return masks, notes
 
 
-def _segmentation(raw: msgspec.Raw, where: str) -> _RunLengths | list[_Polygon]:
-    """A ``segmentation``: run lengths, or the polygons that have an area (none where there is no mask)."""
+def _segmentations(entry: Entry, annotations: list[_Annotation]) -> list[_RunLengths | list[_Polygon] | None]:
     try:
-        segmentation: Any = _SEGMENTATIONS.decode(raw)
+        return _ALL_SEGMENTATIONS.decode(b"[" + b",".join(a.segmentation for a in annotations) + b"]")
+    except msgspec.ValidationError:
+        return [_segmentation(a.segmentation, _where(entry, a)) for a in annotations]  # slower: says which
+
+
+def _segmentation(raw: msgspec.Raw, where: str) -> _RunLengths | list[_Polygon] | None:
+    try:
+        return _SEGMENTATION.decode(raw)
     except msgspec.ValidationError as error:
         try:
-            segmentation = [_FLAT_POLYGON.decode(raw)]
+            return [_FLAT_POLYGON.decode(raw)]
         except msgspec.ValidationError:
             raise DataError(f"{where}: not a COCO segmentation: {str(error).replace('`', '')}") from None
-    if isinstance(segmentation, _RunLengths):
-        return segmentation
-    polygons = [p for p in segmentation or [] if len(p) >= 6]
-    for polygon in polygons:
-        if len(polygon) % 2:
-            raise DataError(f"{where}: a polygon of {len(polygon)} numbers, which are not pairs of x and y")
-    return polygons
+
+
+def _where(entry: Entry, annotation: _Annotation) -> str:
+    number = "without id" if annotation.id is None else annotation.id
+    return f"{entry.truth[0]}: annotation {number} of {entry.id}"
 
 
 def _from_run_lengths(runs: _RunLengths, height: int, width: int, where: str) -> bytes:

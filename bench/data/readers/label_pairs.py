@@ -80,8 +80,13 @@ class LabelPairs(Reader):
                 used.update(entry.truth)
         if not entries:
             raise DataError(f"{self.root}: no image in it", f"expected {' or '.join(self.options.images)}")
-        wanted = [pattern for its in self._labels().values() for pattern in its]
-        lonely = {path for pattern in wanted for path, _ in patterns.find(self.root, pattern)} - used - seen
+        lonely = {
+            path
+            for its in self._labels().values()
+            for pattern in its
+            for path, fields in patterns.find(self.root, pattern)
+            if fields.get("part", "") not in self.options.unlabelled
+        } - used.union(seen)
         notes = [f"{path}: a label image without an image, left out" for path in sorted(lonely)]
         return Index(tuple(entries[i] for i in sorted(entries)), tuple(notes))
 

@@ -10,21 +10,18 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import os
 import pkgutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import bench
 from bench.data.cards import Card, convert
 from bench.data.synthetic._base import Generator, Planned, is_written, write_item
 from bench.data.system import processors, writable, write_whole
-from bench.errors import DataError, OutputError, UnknownNameError
+from bench.data.workers import run
+from bench.errors import DataError, UnknownNameError
 
-__all__ = ["Generator", "Planned", "ensure", "folder_name", "generator_names", "make_generator"]
+__all__ = ["Generator", "Planned", "ensure", "folder_name", "generator_names", "made", "make_generator"]
 
 MARKER = "stand_in.json"
 """Written last, into the folder of a stand-in that is complete."""
@@ -80,15 +77,26 @@ def ensure(card: Card, root: Path, fallback: Path, progress: Progress | None = N
         OutputError: it cannot be written anywhere.
     """
     assert card.stand_in is not None
-    generator = make_generator(card.stand_in.generator, card.stand_in.seed, card.stand_in.params, card.path)
-    name = folder_name(card, generator)
+    generator = _generator(card)
     format_table = dict(card.stand_in.format or generator.format or card.format)
-    for folder in (root / name, fallback / name):
-        if _complete(folder, generator):
-            return folder, format_table
-    folder = writable(root / name, fallback / name)
-    _generate(card, generator, folder, progress)
+    folder = made(card, root, fallback)
+    if folder is None:
+        name = folder_name(card, generator)
+        folder = writable(root / name, fallback / name)
+        _generate(card, generator, folder, progress)
     return folder, format_table
+
+
+def made(card: Card, *roots: Path) -> Path | None:
+    """The first folder in which the complete stand-in of a card lies, or None."""
+    generator = _generator(card)
+    name = folder_name(card, generator)
+    return next((root / name for root in roots if _complete(root / name, generator)), None)
+
+
+def _generator(card: Card) -> Generator:
+    assert card.stand_in is not None
+    return make_generator(card.stand_in.generator, card.stand_in.seed, card.stand_in.params, card.path)
 
 
 def folder_name(card: Card, generator: Generator) -> str:
@@ -109,8 +117,11 @@ def _generate(card: Card, generator: Generator, folder: Path, progress: Progress
     text = f"generating the stand-in of {card.name}"
     done = sum(is_written(generator, item, folder) for item in plan)
     workers = min(processors(), (len(plan) - done) // _WORTH_A_PROCESS)
-    finished = _in_processes(card, folder, workers) if workers > 1 else _here(generator, folder)
-    for _ in finished:
+    if workers > 1:
+        made: Iterator[Any] = run(f"{__name__}._worker", [str(card.path), str(folder)], workers)
+    else:
+        made = (None for item in plan if write_item(generator, item, folder))
+    for _ in made:
         done += 1
         if progress:
             progress(done, len(plan), text)
@@ -118,52 +129,3 @@ def _generate(card: Card, generator: Generator, folder: Path, progress: Progress
         write_whole(folder / path, content)
     marker = {"generator": generator.name, "version": generator.version, "seed": generator.seed, "images": len(plan)}
     write_whole(folder / MARKER, (json.dumps(marker) + "\n").encode())
-
-
-def _here(generator: Generator, folder: Path) -> Iterator[None]:
-    for item in generator.plan():
-        if write_item(generator, item, folder):
-            yield
-
-
-def _in_processes(card: Card, folder: Path, workers: int) -> Iterator[None]:
-    """Share the images out over processes of their own; yields once for each image written.
-
-    They are started as programs, not forked: the caller may hold threads, a GPU, or a notebook.
-    """
-    environment = {**os.environ, "PYTHONPATH": _python_path(), "OMP_NUM_THREADS": "1"}
-    read_end, write_end = os.pipe()
-    running: list[subprocess.Popen[str]] = []
-    try:
-        try:
-            for worker in range(workers):
-                command = [sys.executable, "-m", f"{__name__}._worker", str(card.path), str(folder)]
-                command += [str(worker), str(workers)]
-                running.append(
-                    subprocess.Popen(command, stdout=write_end, stderr=subprocess.PIPE, text=True, env=environment)
-                )
-        finally:
-            os.close(write_end)
-        with os.fdopen(read_end, closefd=False) as lines:
-            for _ in lines:
-                yield
-        for process in running:
-            _, complaint = process.communicate()
-            if process.returncode == OutputError.exit_code:
-                raise OutputError(*json.loads(complaint.splitlines()[-1]))
-            if process.returncode:
-                raise RuntimeError(f"a process that generates images failed:\n{complaint}")
-    finally:
-        os.close(read_end)
-        for process in running:
-            if process.poll() is None:
-                process.terminate()
-                process.wait()
-            if process.stderr:
-                process.stderr.close()
-
-
-def _python_path() -> str:
-    """Where a new interpreter finds the package that runs now."""
-    here = str(Path(bench.__file__).resolve().parents[1])
-    return os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])

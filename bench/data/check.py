@@ -1,0 +1,335 @@
+"""Is a data set what its card says? Every image read, counted, and compared; leaks between splits by content."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from bench import rle
+from bench.data.dataset import Dataset
+from bench.data.prepare import verify
+from bench.data.scan import Progress
+from bench.data.sheet import contact_sheet
+from bench.errors import DataError
+from bench.instances import Instances, Sample
+
+Level = Literal["ok", "note", "problem"]
+TINY = 4
+"""Instances of so few pixels or less are told: hardly anything is that small."""
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: ``ok``, worth a ``note``, or a ``problem``; and the images it is about."""
+
+    level: Level
+    topic: str
+    text: str
+    images: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.images[:_SHOWN]) + (", …" if len(self.images) > _SHOWN else "")
+        return f"{self.topic}: {self.text}" + (f" ({shown})" if shown else "")
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """A split in numbers: images, instances, and the least, median and greatest count of instances an image."""
+
+    name: str
+    images: int
+    annotated: int
+    instances: int
+    least: int
+    median: float
+    most: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What :func:`check` found.
+
+    Attributes:
+        name: of the data set.
+        title: of the data set.
+        source: real or synthetic.
+        folder: where its files lie.
+        version: the content hash.
+        findings: in the order in which they were looked at.
+        splits: of all schemes.
+    """
+
+    name: str
+    title: str
+    source: str
+    folder: str
+    version: str
+    findings: tuple[Finding, ...]
+    splits: tuple[SplitSummary, ...]
+
+    @property
+    def problems(self) -> tuple[Finding, ...]:
+        """The findings that are problems."""
+        return tuple(f for f in self.findings if f.level == "problem")
+
+
+@dataclass
+class _Seen:
+    """What was seen of all images."""
+
+    sizes: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    classes: Counter[str] = field(default_factory=Counter)
+    empty: list[str] = field(default_factory=list)
+    blank: list[str] = field(default_factory=list)
+    unannotated: list[str] = field(default_factory=list)
+    overlapping: list[str] = field(default_factory=list)
+    in_pieces: dict[str, int] = field(default_factory=dict)
+    tiny: dict[str, int] = field(default_factory=dict)
+    crowded: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def check(dataset: Dataset, progress: Progress | None = None) -> Report:
+    """Read every image of a data set and compare it with its card.
+
+    Args:
+        dataset: opened.
+        progress: called as ``progress(done, total, text)``.
+
+    Raises:
+        DataError: an image that was sound when the data set was opened and is broken now.
+    """
+    seen = _Seen()
+    everything = dataset.everything()
+    for done, sample in enumerate(everything, 1):
+        _look(sample, dataset, seen)
+        if progress:
+            progress(done, len(everything), f"checking {dataset.card.name}")
+    summaries = tuple(_summaries(dataset, seen))
+    findings = (
+        *_intact(dataset),
+        *_counts(dataset, summaries),
+        *_images(seen, len(everything)),
+        *_truth(dataset, seen),
+        *_duplicates(dataset),
+        *_groups(dataset),
+        *(Finding("note", "left out", note) for note in dataset.notes),
+        *(Finding("note", "known flaw", flaw) for flaw in dataset.card.flaws if dataset.source == "real"),
+    )
+    card = dataset.card
+    return Report(card.name, card.title, dataset.source, str(dataset.folder), dataset.content_hash, findings, summaries)
+
+
+# -- one image -----------------------------------------------------------------------------------------
+
+
+def _look(sample: Sample, dataset: Dataset, seen: _Seen) -> None:
+    image = sample.image
+    seen.sizes[f"{image.shape[0]} x {image.shape[1]}"] += 1
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    seen.kinds[f"{image.dtype.itemsize * 8} bit, {channels} channel{'s' if channels > 1 else ''}"] += 1
+    if image.min() == image.max():
+        seen.blank.append(sample.id)
+    truth = sample.instances
+    if truth is None:
+        seen.unannotated.append(sample.id)
+        return
+    seen.counts[sample.id] = len(truth)
+    for class_id in truth.class_ids.tolist():
+        seen.classes[dataset.task.classes[class_id]] += 1
+    if not len(truth):
+        seen.empty.append(sample.id)
+        return
+    overlapping = any(_overlap(truth.take(truth.class_ids == c)) for c in np.unique(truth.class_ids))
+    if overlapping:
+        seen.overlapping.append(sample.id)
+    if pieces := _in_pieces(truth, overlapping):
+        seen.in_pieces[sample.id] = pieces
+    if tiny := int((truth.areas <= TINY).sum()):
+        seen.tiny[sample.id] = tiny
+    if len(truth) > dataset.task.max_detections:
+        seen.crowded.append(sample.id)
+
+
+def _overlap(instances: Instances) -> bool:
+    """Whether two instances share a pixel."""
+    merged = coco_mask.merge(rle.objects(instances.rles, *instances.shape))
+    return int(coco_mask.area(merged)) < int(instances.areas.sum())
+
+
+def _in_pieces(instances: Instances, overlapping: bool) -> int:
+    """How many instances have more than one 8-connected component."""
+    from scipy import ndimage
+
+    eight = np.ones((3, 3))
+    if overlapping:
+        masks = (instances.mask(i) for i in range(len(instances)))
+    else:
+        labels = instances.to_label_map("index")
+        windows = enumerate(ndimage.find_objects(labels), 1)
+        masks = (labels[window] == i for i, window in windows if window is not None)
+    return sum(int(ndimage.label(mask, eight)[1]) > 1 for mask in masks)
+
+
+# -- all images ----------------------------------------------------------------------------------------
+
+
+def _summaries(dataset: Dataset, seen: _Seen) -> Iterator[SplitSummary]:
+    for name in dataset.split_names:
+        ids = dataset.ids_of(name)
+        counts = [seen.counts[i] for i in ids if i in seen.counts]
+        yield SplitSummary(
+            name,
+            len(ids),
+            len(counts),
+            sum(counts),
+            min(counts, default=0),
+            float(np.median(counts)) if counts else 0.0,
+            max(counts, default=0),
+        )
+
+
+def _intact(dataset: Dataset) -> Iterator[Finding]:
+    """Whether the masks of a prepared data set are those that were written."""
+    if not dataset.is_prepared:
+        return
+    try:
+        verify(dataset.folder)
+    except DataError as error:
+        yield Finding("problem", "prepared", str(error))
+    else:
+        yield Finding("ok", "prepared", "the masks are those that were written")
+
+
+def _counts(dataset: Dataset, summaries: Iterable[SplitSummary]) -> Iterator[Finding]:
+    expected = dataset.card.expected
+    found = {s.name: s.images for s in summaries}
+    pairs = [("images", expected.images, len(dataset)), ("instances", expected.instances, dataset.version.n_instances)]
+    pairs += [(f"images of {name}", count, found[name]) for name, count in expected.splits.items()]
+    for what, should, are in pairs:
+        if should is None or (what == "instances" and dataset.source == "synthetic"):
+            continue
+        level: Level = "ok" if should == are else "problem"
+        yield Finding(level, "counts", f"{are} {what}" + ("" if should == are else f", the card expects {should}"))
+    for name, count in found.items():
+        if not count:
+            yield Finding("note", "counts", f"the split {name} has no image here")
+
+
+def _images(seen: _Seen, total: int) -> Iterator[Finding]:
+    yield Finding("ok", "images", f"all {total} were read")
+    yield Finding("ok", "sizes", ", ".join(f"{size}: {n}" for size, n in seen.sizes.most_common(6)))
+    yield Finding("ok", "kinds", ", ".join(f"{kind}: {n}" for kind, n in seen.kinds.most_common()))
+    if seen.blank:
+        yield Finding("problem", "images", f"{len(seen.blank)} have one grey level only", tuple(seen.blank))
+    if seen.unannotated:
+        yield Finding("note", "truth", f"{len(seen.unannotated)} images are not annotated", tuple(seen.unannotated))
+    if seen.empty:
+        yield Finding("note", "truth", f"{len(seen.empty)} images have no instance", tuple(seen.empty))
+
+
+def _truth(dataset: Dataset, seen: _Seen) -> Iterator[Finding]:
+    task = dataset.task
+    yield Finding("ok", "classes", ", ".join(f"{name}: {n}" for name, n in seen.classes.most_common()) or "no instance")
+    if missing := [name for name in task.classes if name not in seen.classes]:
+        yield Finding("note", "classes", f"no instance of {', '.join(missing)}")
+    if seen.overlapping:
+        level: Level = "note" if task.overlap else "problem"
+        told = "" if task.overlap else ", the card says that there is none"
+        text = f"instances of one class overlap in {len(seen.overlapping)} images{told}"
+        yield Finding(level, "overlap", text, tuple(seen.overlapping))
+    else:
+        yield Finding("ok", "overlap", "no two instances of a class share a pixel")
+    if seen.in_pieces:
+        text = f"{sum(seen.in_pieces.values())} instances are in several pieces"
+        yield Finding("note", "pieces", text, tuple(seen.in_pieces))
+    if seen.tiny:
+        text = f"{sum(seen.tiny.values())} instances have {TINY} pixels or less"
+        yield Finding("note", "tiny", text, tuple(seen.tiny))
+    if seen.crowded:
+        text = f"{len(seen.crowded)} images have more instances than max_detections = {task.max_detections}"
+        yield Finding("problem", "cap", text, tuple(seen.crowded))
+
+
+def _duplicates(dataset: Dataset) -> Iterator[Finding]:
+    duplicates = dataset.duplicates()
+    if not duplicates:
+        yield Finding("ok", "duplicates", "no image is there twice")
+        return
+    same = tuple(i for ids in duplicates for i in ids)
+    yield Finding("note", "duplicates", f"{len(duplicates)} images are there more than once", same)
+    leaks: dict[tuple[str, str], list[str]] = {}
+    for name in dataset.split_names:
+        train, val = dataset.training_names(name)
+        for other in (train, val):
+            if other is None or name in (train, val):
+                continue
+            inside, outside = set(dataset.ids_of(name)), set(dataset.ids_of(other))
+            found = [i for ids in duplicates for i in ids if i in inside and outside & set(ids)]
+            if found:
+                leaks[other, name] = found
+    for (train_name, name), ids in leaks.items():
+        yield Finding("problem", "leak", f"{len(ids)} images of {name} are also in {train_name}", tuple(sorted(ids)))
+    if not leaks:
+        yield Finding("ok", "leak", "no image of a test is in the training split that goes with it")
+
+
+def _groups(dataset: Dataset) -> Iterator[Finding]:
+    groups = {record.key: record.group for record in dataset.images()}
+    for name in dataset.split_names:
+        train, _ = dataset.training_names(name)
+        if train is None or train == name or name.rpartition("/")[2] == "val":
+            continue
+        shared = {groups[i] for i in dataset.ids_of(name)} & {groups[i] for i in dataset.ids_of(train)} - {None}
+        if shared:
+            text = f"{name} and {train} share {len(shared)} groups, such as {min(str(g) for g in shared)}"
+            yield Finding("note", "groups", text)
+
+
+# -- as a page -----------------------------------------------------------------------------------------
+
+
+def to_html(report: Report, dataset: Dataset, pictures: int = 12) -> str:
+    """A page that stands alone: findings, splits, and a contact sheet of some images with their outlines."""
+    everything = dataset.everything()
+    sheet = io.BytesIO()
+    contact_sheet(everything.limit(pictures)).save(sheet, "PNG")
+    picture = base64.b64encode(sheet.getvalue()).decode("ascii")
+    rows = "".join(
+        f"<tr class={f.level}><td>{f.level}</td><td>{html.escape(f.topic)}</td><td>{html.escape(f.text)}</td>"
+        f"<td>{html.escape(', '.join(f.images[:20]))}{' …' if len(f.images) > 20 else ''}</td></tr>\n"
+        for f in report.findings
+    )
+    splits = "".join(
+        f"<tr><td>{html.escape(s.name)}</td><td>{s.images}</td><td>{s.annotated}</td><td>{s.instances}</td>"
+        f"<td>{s.least}</td><td>{s.median:g}</td><td>{s.most}</td></tr>\n"
+        for s in report.splits
+    )
+    title = html.escape(f"{report.title} ({report.source})")
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+body {{ font: 15px sans-serif; margin: 2em; max-width: 90em; }}
+table {{ border-collapse: collapse; margin: 1em 0; }}
+td, th {{ border: 1px solid #ccc; padding: .3em .6em; text-align: left; vertical-align: top; }}
+.problem td:first-child {{ background: #d55e00; color: white; }}
+.note td:first-child {{ background: #f0e442; }}
+</style></head><body>
+<h1>{title}</h1>
+<p>{html.escape(report.folder)}<br>version {report.version}</p>
+<table><tr><th></th><th>what</th><th>finding</th><th>images</th></tr>
+{rows}</table>
+<table><tr><th>split</th><th>images</th><th>annotated</th><th>instances</th><th>fewest</th><th>median</th><th>most</th></tr>
+{splits}</table>
+<p><img alt="some images with the outlines of the truth" src="data:image/png;base64,{picture}"></p>
+</body></html>
+"""

@@ -1,0 +1,231 @@
+"""Fetch the files of a data set from where its owners published them: resumed, checked, unpacked.
+
+Nothing is fetched before the user has accepted the licence, and nothing at all where the owners do not allow it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from bench.data.cards import Card, DownloadTable
+from bench.data.scan import Progress
+from bench.data.system import writing
+from bench.errors import DataError, OutputError, UsageError
+
+ARCHIVES = ".downloads"
+"""Folder, in that of the data set, for archives and what is half fetched."""
+_BLOCK = 1 << 18
+_ATTEMPTS = 4
+_PAUSE = 2.0
+"""Seconds between two attempts, times their number."""
+_TIMEOUT = 60.0
+"""Seconds without a byte after which a connection is given up."""
+_BROKEN = (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError)
+
+
+def download(
+    card: Card, root: Path, *, accept_licence: bool, progress: Progress | None = None, timeout: float = _TIMEOUT
+) -> Path:
+    """Fetch and unpack all files of a data set; what is there already is not fetched again.
+
+    Args:
+        card: of the data set.
+        root: the data root; the files go to the first folder that the card names.
+        accept_licence: whether the user accepts the licence that the card names.
+        progress: called as ``progress(done, total, text)`` with bytes; the total is 0 where the server does not say.
+        timeout: seconds without a byte after which a connection is given up and taken up again.
+
+    Returns:
+        the folder of the data set.
+
+    Raises:
+        UsageError: the program may not fetch it, or the licence is not accepted.
+        DataError: the server does not have it, or sends something else than the card expects.
+        OutputError: the files cannot be written.
+    """
+    if not card.downloads:
+        raise UsageError(f"{card.name} cannot be fetched by this program", card.obtain or f"see {card.url}")
+    if not accept_licence:
+        raise UsageError(
+            f"{card.name} is published under: {card.licence}",
+            f"read the terms at {card.url}, and repeat with --accept-licence if you accept them",
+        )
+    folder = root / card.folders[0]
+    for item in card.downloads:
+        _fetch_and_place(item, folder, progress, timeout)
+    return folder
+
+
+def _fetch_and_place(item: DownloadTable, folder: Path, progress: Progress | None, timeout: float) -> None:
+    if not item.unpack:
+        target = folder / item.to
+        if not target.is_file():
+            fetch(item.url, target, sha256=item.sha256, md5=item.md5, progress=progress, timeout=timeout)
+        return
+    archive = folder / ARCHIVES / _name(item.url)
+    unpacked = archive.with_name(f"{archive.name}.unpacked")
+    if unpacked.is_file():
+        return
+    if not archive.is_file():
+        fetch(item.url, archive, sha256=item.sha256, md5=item.md5, progress=progress, timeout=timeout)
+    unpack(archive, folder / item.to, progress)
+    with writing(unpacked) as file:
+        file.write(b"")
+
+
+def fetch(
+    url: str,
+    target: Path,
+    *,
+    sha256: str | None = None,
+    md5: str | None = None,
+    progress: Progress | None = None,
+    timeout: float = _TIMEOUT,
+) -> None:
+    """Fetch one file. What a broken connection or a kill left is gone on with, if the server's file is still the same.
+
+    Args:
+        url: http or https.
+        target: where to; it is there whole or not at all.
+        sha256: of the content, where it is known.
+        md5: the same.
+        progress: called with bytes.
+        timeout: seconds without a byte.
+
+    Raises:
+        DataError: the server refuses, stays silent, or sends another content.
+        OutputError: the file cannot be written.
+    """
+    part = target.with_name(f"{target.name}.part")
+    state = target.with_name(f"{target.name}.part.json")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for attempt in range(_ATTEMPTS):
+            try:
+                _go_on(url, part, state, progress, timeout)
+                break
+            except urllib.error.HTTPError as error:
+                if error.code < 500:
+                    raise DataError(
+                        f"{url}: the server answers {error.code} {error.reason}", "the address may be old"
+                    ) from None
+                problem: Exception = error
+            except _BROKEN as error:
+                problem = error
+            if attempt < _ATTEMPTS - 1:
+                time.sleep(_PAUSE * attempt)
+            else:
+                reason = " ".join(str(getattr(problem, "reason", problem)).split()) or type(problem).__name__
+                raise DataError(f"{url}: {reason}", "repeat the command: it goes on where this stopped") from None
+        for name, expected in (("sha256", sha256), ("md5", md5)):
+            if expected is not None:
+                _compare(url, part, name, expected)
+        part.replace(target)
+        state.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{target}: cannot be written: {error.strerror}", "free some space, or name another data root"
+        ) from None
+
+
+def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> None:
+    """Unpack a zip archive; files that are there in full already are left as they are.
+
+    Raises:
+        DataError: not a zip archive, damaged, or with a path that leaves the folder.
+        OutputError: a file cannot be written.
+    """
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = [m for m in opened.infolist() if not m.is_dir()]
+            for member in members:
+                path = PurePosixPath(member.filename)
+                if path.is_absolute() or ".." in path.parts:
+                    raise DataError(f"{archive}: it holds the path {member.filename!r}, which leaves its folder")
+            for done, member in enumerate(members, 1):
+                target = folder / PurePosixPath(member.filename)
+                if not (target.is_file() and target.stat().st_size == member.file_size):
+                    with writing(target) as file, opened.open(member) as source:
+                        shutil.copyfileobj(source, file, _BLOCK)
+                if progress:
+                    progress(done, len(members), f"unpacking {archive.name}")
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        archive.unlink(missing_ok=True)
+        raise DataError(
+            f"{archive}: not a sound zip archive: {error}", "repeat the command to fetch it again"
+        ) from None
+
+
+# -- one connection ------------------------------------------------------------------------------------
+
+
+def _go_on(url: str, part: Path, state: Path, progress: Progress | None, timeout: float) -> None:
+    """Append to ``part`` until it is complete."""
+    have = part.stat().st_size if part.is_file() else 0
+    mark = _mark(state) if have else None
+    request = urllib.request.Request(url, headers={"User-Agent": "cellseg-bench"})
+    if mark is not None:
+        request.add_header("Range", f"bytes={have}-")
+        request.add_header("If-Range", mark)
+    try:
+        response = urllib.request.urlopen(request, timeout=timeout)
+    except urllib.error.HTTPError as error:
+        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and mark is not None:
+            part.unlink()  # the file became shorter: begin anew
+            raise ConnectionError("the file changed on the server") from None
+        raise
+    with response:
+        going_on = response.status == http.HTTPStatus.PARTIAL_CONTENT
+        begin = have if going_on else 0
+        length = response.headers.get("Content-Length")
+        total = begin + int(length) if length else 0
+        new_mark = response.headers.get("ETag") or response.headers.get("Last-Modified")
+        if not going_on:
+            state.unlink(missing_ok=True)
+            if new_mark is not None and not new_mark.startswith("W/"):
+                state.write_text(json.dumps(new_mark), encoding="utf-8")
+        done = begin
+        with part.open("ab" if going_on else "wb") as file:
+            while block := response.read(_BLOCK):
+                file.write(block)
+                done += len(block)
+                if progress:
+                    progress(done, total, f"fetching {_name(url)}")
+    if total and done != total:
+        raise ConnectionError(f"the connection broke after {done} of {total} bytes")
+
+
+def _mark(state: Path) -> str | None:
+    """What tells whether the server's file is still the one that was begun."""
+    with contextlib.suppress(OSError, ValueError):
+        found: Any = json.loads(state.read_text(encoding="utf-8"))
+        return found if isinstance(found, str) else None
+    return None
+
+
+def _compare(url: str, part: Path, name: str, expected: str) -> None:
+    make: Callable[[], Any] = getattr(hashlib, name)
+    with part.open("rb") as file:
+        found = hashlib.file_digest(file, make).hexdigest()
+    if found != expected:
+        part.unlink()
+        raise DataError(
+            f"{url}: its {name} is {found}, the card expects {expected}", "the file on the server is another"
+        )
+
+
+def _name(url: str) -> str:
+    return os.path.basename(unquote(urlsplit(url).path)) or "download"  # noqa: PTH119 - a path of a URL, not of a disk

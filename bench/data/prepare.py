@@ -1,0 +1,218 @@
+"""From an official download to the compact form of :mod:`bench.data.readers.prepared`, once."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.data.cards import Card, read_card
+from bench.data.readers import Entry, Reader, open_reader
+from bench.data.readers.prepared import (
+    CLASSES,
+    CROWD,
+    FORMAT,
+    INDEX,
+    MASKS,
+    SPANS,
+    PreparedImage,
+    PreparedIndex,
+    read_index,
+)
+from bench.data.scan import FACTS, ImageFacts, Progress, facts_of, fingerprint, save_facts
+from bench.data.system import processors, write_whole, writing
+from bench.data.workers import be_worker, run
+from bench.errors import DataError, OutputError
+
+PREPARED = "prepared"
+"""Folder of a data root in which prepared data sets lie, and the name of their format."""
+
+_PART = ".part"
+_MOST_WORKERS = 4
+"""Each holds the annotations: more of them cost memory, and the disk is as fast as it is."""
+
+
+def prepared_folder(card: Card, root: Path) -> Path:
+    """Where the prepared form of a data set lies under a data root."""
+    return root / PREPARED / card.name
+
+
+def is_prepared(card: Card, root: Path) -> bool:
+    """Whether it is there; the index is written last."""
+    return (prepared_folder(card, root) / INDEX).is_file()
+
+
+def prepare(card: Card, source: Path, root: Path, progress: Progress | None = None, again: bool = False) -> Path:
+    """Read a download once and write it in the compact form.
+
+    Every image is decoded and every mask checked. Image files are linked where the file system can, else copied.
+
+    Args:
+        card: of the data set.
+        source: the folder of the official download.
+        root: the data root; the result lies below it.
+        progress: called as ``progress(done, total, text)``.
+        again: make it anew even if it is there.
+
+    Returns:
+        the folder.
+
+    Raises:
+        DataError: a broken download.
+        OutputError: the result cannot be written.
+    """
+    if not source.is_dir():
+        raise DataError(f"{source}: no such folder", f"name the folder of the download of {card.name}")
+    folder = prepared_folder(card, root)
+    if is_prepared(card, root) and not again:
+        return folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / INDEX).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror}", "name another data root") from None
+    workers = min(_MOST_WORKERS, processors())
+    arguments = [str(card.path), str(source.absolute()), str(folder.absolute())]
+    done = 0
+    try:
+        for total in run("bench.data.prepare", arguments, workers):
+            done += 1
+            if progress:
+                progress(done, int(total), f"preparing {card.name}")
+        _merge(card, folder, workers)
+    finally:
+        for worker in range(workers):
+            shutil.rmtree(folder / f"{_PART}-{worker}", ignore_errors=True)
+    return folder
+
+
+def verify(folder: Path) -> None:
+    """Raise unless the masks of a prepared folder are those that were written.
+
+    Raises:
+        DataError: they are not.
+    """
+    expected = read_index(folder).sha256
+    path = folder / MASKS
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}", "prepare the data set again") from None
+    if found != expected:
+        raise DataError(f"{path}: its content is not what was written", "prepare the data set again")
+
+
+# -- a worker ------------------------------------------------------------------------------------------
+
+
+class _Part(msgspec.Struct):
+    """What a worker found: its images, their facts, and their masks as lengths, classes and crowd flags."""
+
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+    images: list[PreparedImage]
+    facts: list[ImageFacts]
+    lengths: list[int]
+    class_ids: list[int]
+    crowd: list[bool]
+
+
+def _work(arguments: list[str], worker: int, workers: int, say: Callable[[str], None]) -> None:
+    """Read images ``worker``, ``worker + workers``, and so on, into a part of the result."""
+    card, source, folder = read_card(Path(arguments[0])), Path(arguments[1]), Path(arguments[2])
+    reader = open_reader(card.format, card.path, source, card.task.classes)
+    index = reader.index()
+    part = _Part(reader.classes, index.notes, [], [], [], [], [])
+    target = folder / f"{_PART}-{worker}"
+    with writing(target / MASKS) as masks:
+        for entry in index.entries[worker::workers]:
+            masks.writelines(_read(reader, entry, source, folder, part))
+            say(str(len(index.entries)))
+    write_whole(target / INDEX, msgspec.msgpack.encode(part))
+
+
+def _read(reader: Reader, entry: Entry, source: Path, folder: Path, part: _Part) -> Iterator[bytes]:
+    """Add one image to a part; its masks."""
+    image = reader.image(entry)
+    truth = reader.truth(entry, *image.shape[:2])
+    file = _place(entry.image, source, folder)
+    its = truth.instances
+    count = None if its is None else len(its)
+    part.images.append(PreparedImage(entry.id, file, entry.part, entry.group, len(part.class_ids), count, truth.notes))
+    part.facts.append(facts_of(entry, "", image, truth))
+    if its is not None:
+        part.lengths += map(len, its.rles)
+        part.class_ids += its.class_ids.tolist()
+        part.crowd += its.crowd.tolist()
+        yield from its.rles
+
+
+def _place(image: Path, source: Path, folder: Path) -> str:
+    """Link or copy an image file; its path in the prepared folder."""
+    inside = image.is_relative_to(source) and ".." not in image.relative_to(source).parts
+    place = image.relative_to(source) if inside else Path("elsewhere", *image.resolve().parts[1:])
+    target = folder / "images" / place
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(image.resolve(), temporary)
+        except OSError:  # another file system, or one without links
+            shutil.copy2(image, temporary)
+        temporary.replace(target)
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written: {error.strerror}", "free some space") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target.relative_to(folder).as_posix()
+
+
+def _merge(card: Card, folder: Path, workers: int) -> None:
+    """One result of all parts."""
+    images: list[PreparedImage] = []
+    facts: dict[str, ImageFacts] = {}
+    lengths, class_ids, crowd = list[int](), list[int](), list[bool]()
+    digest = hashlib.sha256()
+    with writing(folder / MASKS) as masks:
+        for worker in range(workers):
+            source = folder / f"{_PART}-{worker}"
+            part = msgspec.msgpack.decode((source / INDEX).read_bytes(), type=_Part)
+            first = len(class_ids)
+            images += (msgspec.structs.replace(image, first=image.first + first) for image in part.images)
+            facts |= {fact.id: fact for fact in part.facts}
+            lengths += part.lengths
+            class_ids += part.class_ids
+            crowd += part.crowd
+            with (source / MASKS).open("rb") as file:
+                while block := file.read(1 << 22):
+                    masks.write(block)
+                    digest.update(block)
+    arrays: dict[str, NDArray[Any]] = {
+        SPANS: np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))).astype(np.int64),
+        CLASSES: np.array(class_ids, np.int32),
+        CROWD: np.array(crowd, np.bool_),
+    }
+    for name, array in arrays.items():
+        content = io.BytesIO()
+        np.save(content, array)
+        write_whole(folder / name, content.getvalue())
+    images.sort(key=lambda image: image.id)
+    index = PreparedIndex(FORMAT, card.name, part.classes, tuple(images), part.notes, digest.hexdigest())
+    write_whole(folder / INDEX, msgspec.msgpack.encode(index))
+    entries = open_reader({"name": PREPARED}, card.path, folder, ()).index().entries
+    known = {e.id: msgspec.structs.replace(facts[e.id], fingerprint=fingerprint(folder, e)) for e in entries}
+    save_facts(folder / FACTS, known)
+
+
+if __name__ == "__main__":
+    sys.exit(be_worker(_work))

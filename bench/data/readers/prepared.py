@@ -1,0 +1,147 @@
+"""The compact form that ``bench data prepare`` makes of a download: opened at once, however large.
+
+A folder with ``images/`` (the files of the download, byte for byte), ``index.msgpack`` (what is known of each image)
+and the truth of all images one after the other: ``masks.bin`` (compressed counts), ``spans.npy`` (where each mask
+begins), ``classes.npy`` and ``crowd.npy``. The last three are mapped, not read.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.data.readers.base import Entry, Index, Reader, Truth
+from bench.errors import DataError
+from bench.instances import Instances
+
+INDEX, MASKS, SPANS, CLASSES, CROWD = "index.msgpack", "masks.bin", "spans.npy", "classes.npy", "crowd.npy"
+FORMAT = 1
+
+
+class PreparedImage(msgspec.Struct, array_like=True, frozen=True):
+    """One image of the index; its masks are those from ``first`` on, ``count`` of them, None: not annotated."""
+
+    id: str
+    file: str
+    part: str
+    group: str | None
+    first: int
+    count: int | None
+    notes: tuple[str, ...]
+
+
+class PreparedIndex(msgspec.Struct, frozen=True):
+    """``index.msgpack``.
+
+    Attributes:
+        format: of the folder.
+        card: name of the data set.
+        classes: names of its classes.
+        images: sorted by id.
+        notes: what was left out of the download, with the reason.
+        sha256: of ``masks.bin``.
+    """
+
+    format: int
+    card: str
+    classes: tuple[str, ...]
+    images: tuple[PreparedImage, ...]
+    notes: tuple[str, ...]
+    sha256: str
+
+
+class Prepared(Reader):
+    """Reads a prepared folder."""
+
+    format = "prepared"
+
+    class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+        """No options."""
+
+    @classmethod
+    def names_classes(cls, options: Any) -> bool:
+        """The classes stand in the folder."""
+        return True
+
+    def index(self) -> Index:
+        """List the images; see :meth:`Reader.index`."""
+        found = read_index(self.root)
+        self.classes = found.classes
+        entries = tuple(
+            Entry(
+                image.id,
+                self.root / image.file,
+                () if image.count is None else (self.root / MASKS,),
+                image.part,
+                image.group,
+                (image.first, image.count, image.notes),
+            )
+            for image in found.images
+        )
+        return Index(entries, found.notes)
+
+    def truth(self, entry: Entry, height: int, width: int) -> Truth:
+        """The masks of one image; see :meth:`Reader.truth`."""
+        first, count, notes = entry.key
+        if count is None:
+            return Truth(None, notes)
+        spans = self._array(SPANS)[first : first + count + 1].tolist()
+        masks = self._masks
+        return Truth(
+            Instances(
+                height,
+                width,
+                tuple(bytes(masks[a:b]) for a, b in pairwise(spans)),
+                np.array(self._array(CLASSES)[first : first + count], np.int64),
+                crowd=np.array(self._array(CROWD)[first : first + count]),
+            ),
+            notes,
+        )
+
+    @cached_property
+    def _masks(self) -> NDArray[np.uint8]:
+        path = self.root / MASKS
+        try:
+            return np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}", "prepare the data set again") from None
+
+    def _array(self, name: str) -> NDArray[Any]:
+        if name not in self._arrays:
+            try:
+                self._arrays[name] = np.load(self.root / name, mmap_mode="r")
+            except (OSError, ValueError) as error:
+                raise DataError(f"{self.root / name}: cannot be read: {error}", "prepare the data set again") from None
+        return self._arrays[name]
+
+    @cached_property
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the mapped files, which another process maps for itself."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_masks", "_arrays")}
+
+
+def read_index(folder: Path) -> PreparedIndex:
+    """The index of a prepared folder.
+
+    Raises:
+        DataError: there is none, or it is not one of ours.
+    """
+    path = folder / INDEX
+    try:
+        found = msgspec.msgpack.decode(path.read_bytes(), type=PreparedIndex)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}", "prepare the data set again") from None
+    except msgspec.DecodeError as error:
+        raise DataError(f"{path}: not the index of a prepared data set: {error}", "prepare it again") from None
+    if found.format != FORMAT:
+        raise DataError(f"{path}: of format {found.format}, this version reads {FORMAT}", "prepare the data set again")
+    return found

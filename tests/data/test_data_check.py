@@ -1,0 +1,232 @@
+"""Checks of a data set, its overview and its contact sheet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from bench.data import load_card, open_dataset
+from bench.data.check import Report, check, to_html
+from bench.data.overview import overview
+from bench.data.prepare import prepare
+from bench.data.sheet import OUTLINES, contact_sheet, outlined
+from bench.instances import Instances, Sample
+
+
+def findings(report: Report, topic: str) -> list[str]:
+    return [f"{f.level}: {f.text}" for f in report.findings if f.topic == topic]
+
+
+@pytest.fixture
+def mine(tmp_path: Path, write_card: Callable[..., Path], cells: NDArray[np.uint16]) -> Path:
+    """A data root with eight images of ``mine``, of which the card expects nine."""
+    path = write_card("mine")
+    path.write_text(path.read_text() + "\n[expected]\nimages = 9\nsplits = { train = 4 }\n")
+    for i in range(8):
+        image = np.random.default_rng(i).integers(0, 256, cells.shape).astype(np.uint8)
+        for kind, array in (("images", image), ("labels", cells)):
+            target = tmp_path / "root" / "mine" / kind / f"im{i}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(target)
+    return tmp_path / "root"
+
+
+def test_a_report(mine: Path):
+    calls = []
+    report = check(open_dataset("mine", mine), lambda *call: calls.append(call))
+    assert [c[:2] for c in calls] == [(i, 8) for i in range(1, 9)]
+    assert findings(report, "counts") == ["problem: 8 images, the card expects 9", "ok: 4 images of train"]
+    assert findings(report, "images") == ["ok: all 8 were read"]
+    assert findings(report, "sizes") == ["ok: 40 x 50: 8"]
+    assert findings(report, "kinds") == ["ok: 8 bit, 1 channel: 8"]
+    assert findings(report, "classes") == ["ok: cell: 40"]
+    assert findings(report, "pieces") == ["note: 8 instances are in several pieces"]
+    assert findings(report, "overlap") == ["ok: no two instances of a class share a pixel"]
+    assert findings(report, "duplicates") == ["ok: no image is there twice"]
+    assert [str(p) for p in report.problems] == ["counts: 8 images, the card expects 9"]
+    train = report.splits[0]
+    assert (train.name, train.images, train.annotated, train.instances) == ("train", 4, 4, 20)
+    assert (train.least, train.median, train.most) == (5, 5.0, 5)
+
+
+def test_what_is_wrong_with_images(mine: Path, cards: Path, cells: NDArray[np.uint16]):
+    labels, images = mine / "mine" / "labels", mine / "mine" / "images"
+    Image.fromarray(cells * 0).save(labels / "im1.png")
+    Image.fromarray(np.full((40, 50), 7, np.uint8)).save(images / "im2.png")
+    cells[0, 0] = 55
+    Image.fromarray(cells).save(labels / "im3.png")
+    path = cards / "mine.toml"
+    path.write_text(path.read_text().replace("[task]", "[task]\nmax_detections = 5"))
+    report = check(open_dataset("mine", mine))
+    assert findings(report, "truth") == ["note: 1 images have no instance"]
+    assert "problem: 1 have one grey level only" in findings(report, "images")
+    assert findings(report, "tiny") == ["note: 1 instances have 4 pixels or less"]
+    assert findings(report, "cap") == ["problem: 1 images have more instances than max_detections = 5"]
+    assert next(f.images for f in report.findings if f.topic == "cap") == ("im3",)
+
+
+def test_a_leak_is_found_by_content(mine: Path):
+    dataset = open_dataset("mine", mine)
+    trained, tested = dataset.split("train").ids[1], dataset.split("test").ids[0]
+    pixels = np.array(Image.open(mine / "mine" / "images" / f"{trained}.png"))
+    Image.fromarray(pixels).save(mine / "mine" / "images" / f"{tested}.png", compress_level=0)
+    report = check(open_dataset("mine", mine))
+    assert findings(report, "duplicates") == ["note: 1 images are there more than once"]
+    assert findings(report, "leak") == ["problem: 1 images of test are also in train"]
+    assert next(f.images for f in report.findings if f.topic == "leak") == (tested,)
+
+
+def test_duplicates_inside_a_split_are_no_leak(mine: Path):
+    a, b = open_dataset("mine", mine).split("train").ids[:2]
+    for kind in ("images", "labels"):
+        (mine / "mine" / kind / f"{b}.png").write_bytes((mine / "mine" / kind / f"{a}.png").read_bytes())
+    report = check(open_dataset("mine", mine))
+    assert findings(report, "leak") == ["ok: no image of a test is in the training split that goes with it"]
+
+
+@pytest.mark.parametrize(("overlap", "level"), [("true", "note"), ("false", "problem")])
+def test_overlap_is_as_the_card_says(
+    tmp_path: Path, write_card: Callable[..., Path], picture: NDArray[np.uint8], overlap: str, level: str
+):
+    path = write_card("mine", format='[format]\nname = "mask_folders"')
+    path.write_text(path.read_text().replace("[task]", f"[task]\noverlap = {overlap}"))
+    for i in range(3):
+        folder = tmp_path / "mine" / f"im{i}"
+        (folder / "images").mkdir(parents=True)
+        (folder / "masks").mkdir()
+        Image.fromarray(np.roll(picture, i)).save(folder / "images" / "a.png")
+        for j in range(2):
+            mask = np.zeros((40, 50), np.uint8)
+            mask[5 : 15 + i, 5 + 10 * j - i : 15 + 10 * j] = 255  # i of them overlap
+            mask[30, 30 + j * 9] = 255
+            Image.fromarray(mask).save(folder / "masks" / f"{j}.png")
+    report = check(open_dataset("mine", tmp_path))
+    told = "" if overlap == "true" else ", the card says that there is none"
+    assert findings(report, "overlap") == [f"{level}: instances of one class overlap in 2 images{told}"]
+    assert findings(report, "pieces") == ["note: 6 instances are in several pieces"]
+
+
+def test_groups_that_training_and_test_share(
+    tmp_path: Path, write_card: Callable[..., Path], cells: NDArray[np.uint16]
+):
+    form = '[format]\nname = "label_pairs"\nimages = ["images/{group}_{t}.png"]\nlabels = ["labels/{group}_{t}.png"]'
+    write_card("mine", format=form)
+    for i in range(8):
+        for kind in ("images", "labels"):
+            target = tmp_path / "mine" / kind / f"film{i % 2}_{i}.png"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((np.roll(cells, i) % 251).astype(np.uint8)).save(target)
+    report = check(open_dataset("mine", tmp_path))
+    assert any("test and train share" in text for text in findings(report, "groups"))
+
+
+def test_a_prepared_set_is_verified(mine: Path, tmp_path: Path):
+    folder = prepare(load_card("mine"), mine / "mine", tmp_path / "new")
+    dataset = open_dataset("mine", tmp_path / "new")
+    assert findings(check(dataset), "prepared") == ["ok: the masks are those that were written"]
+    content = (folder / "masks.bin").read_bytes()
+    (folder / "masks.bin").write_bytes(content[:-1] + b"0")
+    report = check(open_dataset("mine", tmp_path / "new", cache=tmp_path / "c"))
+    assert findings(report, "prepared")[0].startswith("problem: ")
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.images: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "img":
+            self.images.append(dict(attrs)["src"] or "")
+        elif tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_stands_alone_and_escapes(mine: Path, cards: Path):
+    path = cards / "mine.toml"
+    path.write_text(path.read_text().replace("A small set", "Cells <b>&</b>"))
+    dataset = open_dataset("mine", mine)
+    page = to_html(check(dataset), dataset, pictures=2)
+    assert "Cells &lt;b&gt;&amp;&lt;/b&gt;" in page
+    tags = Tags()
+    tags.feed(page)
+    assert tags.open == []
+    assert len(tags.images) == 1
+    assert tags.images[0].startswith("data:image/png;base64,")
+
+
+def test_real_nuclei(shared_data: Path):
+    report = check(open_dataset("bbbc039", shared_data))
+    assert findings(report, "kinds") == ["ok: 16 bit, 1 channel: 6"]
+    assert findings(report, "truth") == ["note: 1 images have no instance"]
+
+
+# -- sheets --------------------------------------------------------------------------------------------
+
+
+def test_outlines_by_class():
+    masks = np.zeros((2, 12, 20), np.bool_)
+    masks[0, 2:9, 2:9] = masks[1, 3:10, 11:18] = True
+    image = np.full((12, 20, 3), 50, np.uint8)
+    drawn = outlined(image, Instances.from_masks(masks, class_ids=[0, 1]))
+    assert (image == 50).all()
+    for mask, colour in zip(masks, OUTLINES, strict=False):
+        painted = (drawn == colour).all(axis=2)
+        assert painted.sum() == 24  # the rim of 7 x 7 pixels
+        assert (painted & ~mask).sum() == 0
+    assert (drawn[0] == 50).all()
+
+
+def test_a_sheet_of_images_of_any_kind(cells: NDArray[np.uint16]):
+    truth = Instances.from_label_map(cells)
+    samples = [
+        Sample("gray", cells.astype(np.uint8), truth),
+        Sample("wide", np.zeros((40, 50), np.uint16), truth),
+        Sample("colour", np.zeros((40, 50, 4), np.uint8), None),
+        Sample("a name that is much longer than its picture is wide", np.zeros((100, 30, 3), np.uint8), None),
+        Sample("empty", np.zeros((40, 50), np.uint8), Instances.empty(40, 50)),
+    ]
+    page = contact_sheet(samples, columns=2, width=100)
+    assert page.mode == "RGB"
+    assert page.width == 2 * 104 + 4
+    assert page.height > 80 + 333 + 80
+    assert contact_sheet([], columns=2, width=100).size == (212, 4)
+    assert (np.asarray(page) == OUTLINES[0]).all(axis=2).any()
+    assert not (np.asarray(contact_sheet(samples, outlines=False)) == OUTLINES[0]).all(axis=2).any()
+
+
+# -- overview ------------------------------------------------------------------------------------------
+
+
+def test_what_is_here(mine: Path, tmp_path: Path, write_card: Callable[..., Path]):
+    path = write_card("other")
+    path.write_text(
+        path.read_text() + '\n[stand_in]\ngenerator = "neural"\nparams = { train = 2, val = 1, test = 1 }\n'
+    )
+    write_card("broken", text="name = 3\n")
+    rows, broken = overview(mine)
+    state = {row.card.name: row.state for row in rows}
+    assert state["mine"] == "real"
+    assert state["other"] == state["livecell"] == "stand-in can be made"
+    assert list(broken) == ["broken"]
+    open_dataset("other", mine)
+    prepare(load_card("mine"), mine / "mine", mine)
+    write_card("third")
+    rows, _ = overview(mine)
+    by_name = {row.card.name: row for row in rows}
+    assert by_name["mine"].state == "prepared"
+    assert by_name["other"].state == "stand-in"
+    assert by_name["other"].folder.is_dir()
+    assert by_name["third"].state == "missing"
+    assert "https://example.org" in by_name["third"].advice
+    assert by_name["livecell"].advice == "bench data download livecell"

@@ -1,0 +1,251 @@
+"""Downloading, against a server on this machine: resumed, checked, unpacked, and only with the licence accepted."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import io
+import threading
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bench.data import download as room
+from bench.data import load_card, open_dataset
+from bench.data.cards import card_names, read_card
+from bench.data.download import download, fetch, unpack
+from bench.errors import DataError, OutputError, UsageError
+
+CONTENT = bytes(range(256)) * 4000
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves files from memory, with ranges and entity tags, and breaks connections when told to."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files: dict[str, bytes] = {}
+        self.break_after: list[int] = []
+        self.answers: list[int] = []
+        self.requests: list[tuple[str, str | None]] = []
+        self.with_ranges = True
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/{name}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        server = self.server
+        asked = self.headers.get("Range")
+        server.requests.append((self.path, asked))
+        content = server.files.get(self.path.lstrip("/"))
+        if server.answers:
+            return self.send_error(server.answers.pop(0))
+        if content is None:
+            return self.send_error(404)
+        tag = f'"{hashlib.sha256(content).hexdigest()[:12]}"'
+        begin = 0
+        if asked and server.with_ranges and self.headers.get("If-Range") == tag:
+            begin = int(asked.removeprefix("bytes=").rstrip("-"))
+            if begin >= len(content):
+                return self.send_error(416)
+        self.send_response(206 if begin else 200)
+        self.send_header("Content-Length", str(len(content) - begin))
+        self.send_header("ETag", tag)
+        self.end_headers()
+        body = content[begin:]
+        if server.break_after:
+            body = body[: server.break_after.pop(0)]
+        self.wfile.write(body)
+        return None
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(room, "_PAUSE", 0.01)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with Server() as running:
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return content.getvalue()
+
+
+# -- one file ------------------------------------------------------------------------------------------
+
+
+def test_a_file_with_progress_and_checksums(server: Server, tmp_path: Path):
+    server.files["a.bin"] = CONTENT
+    calls = []
+    sums = {"sha256": hashlib.sha256(CONTENT).hexdigest(), "md5": hashlib.md5(CONTENT).hexdigest()}
+    fetch(server.url("a.bin"), tmp_path / "x" / "a.bin", **sums, progress=lambda *call: calls.append(call))
+    assert (tmp_path / "x" / "a.bin").read_bytes() == CONTENT
+    assert calls[-1] == (len(CONTENT), len(CONTENT), "fetching a.bin")
+    assert [p.name for p in (tmp_path / "x").iterdir()] == ["a.bin"]
+
+
+def test_broken_connections_are_gone_on_with(server: Server, tmp_path: Path):
+    server.files["a.bin"] = CONTENT
+    server.break_after = [300_000, 400_000]
+    fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == CONTENT
+    assert [asked for _, asked in server.requests] == [None, "bytes=300000-", "bytes=700000-"]
+
+
+def test_a_later_call_goes_on_where_the_first_one_stopped(server: Server, tmp_path: Path):
+    server.files["a.bin"] = CONTENT
+    server.break_after = [100_000] * 4
+    with pytest.raises(DataError, match=r"a\.bin: .*after 400000 of 1024000 bytes .*goes on where this stopped"):
+        fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert not (tmp_path / "a.bin").exists()
+    fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert server.requests[-1][1] == "bytes=400000-"
+    assert (tmp_path / "a.bin").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("other", [CONTENT[::-1], CONTENT[:50_000]])
+def test_a_file_that_changed_on_the_server_is_begun_anew(server: Server, tmp_path: Path, other: bytes):
+    server.files["a.bin"] = CONTENT
+    server.break_after = [100_000] * 4
+    with pytest.raises(DataError):
+        fetch(server.url("a.bin"), tmp_path / "a.bin")
+    server.files["a.bin"] = other
+    fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == other
+
+
+def test_a_server_without_ranges(server: Server, tmp_path: Path):
+    server.files["a.bin"] = CONTENT
+    server.with_ranges = False
+    server.break_after = [300_000]
+    fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == CONTENT
+
+
+def test_another_content_than_expected(server: Server, tmp_path: Path):
+    server.files["a.bin"] = CONTENT
+    with pytest.raises(DataError, match=r"a\.bin: its sha256 is [0-9a-f]{64}, the card expects 0000"):
+        fetch(server.url("a.bin"), tmp_path / "a.bin", sha256="0" * 64)
+    assert not any(tmp_path.glob("a.bin*") if (tmp_path / "a.bin").exists() else tmp_path.glob("*.part"))
+
+
+def test_what_a_server_may_answer(server: Server, tmp_path: Path):
+    with pytest.raises(DataError, match=r"gone\.bin: the server answers 404 .*the address may be old") as caught:
+        fetch(server.url("gone.bin"), tmp_path / "a.bin")
+    assert "\n" not in str(caught.value)
+    server.files["a.bin"] = CONTENT
+    server.answers = [503, 500]
+    fetch(server.url("a.bin"), tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == CONTENT
+    server.answers = [503] * 4
+    with pytest.raises(DataError, match=r"b\.bin: .*Service Unavailable"):
+        fetch(server.url("b.bin"), tmp_path / "b.bin")
+
+
+def test_nobody_there(tmp_path: Path, server: Server):
+    with pytest.raises(DataError, match=r"http://127\.0\.0\.1:9/a: .*refused"):
+        fetch("http://127.0.0.1:9/a", tmp_path / "a", timeout=2)
+
+
+def test_a_folder_that_cannot_be_made(server: Server, tmp_path: Path):
+    (tmp_path / "x").write_text("a file")
+    with pytest.raises(OutputError, match=r"x/a\.bin: cannot be written"):
+        fetch(server.url("a.bin"), tmp_path / "x" / "a.bin")
+
+
+# -- archives ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil"])
+def test_an_archive_that_leaves_its_folder(tmp_path: Path, name: str):
+    (tmp_path / "a.zip").write_bytes(zipped({"good": b"1", name: b"2"}))
+    with pytest.raises(DataError, match="which leaves its folder"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_archive_is_fetched_again(tmp_path: Path):
+    content = bytearray(zipped({"a": CONTENT}))
+    content[2000] ^= 1
+    (tmp_path / "a.zip").write_bytes(bytes(content))
+    with pytest.raises(DataError, match=r"a\.zip: not a sound zip archive.*fetch it again"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert not (tmp_path / "a.zip").exists()
+    assert not (tmp_path / "out" / "a").exists()
+
+
+# -- a data set ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def card_file(server: Server, write_card: Callable[..., Path]) -> Path:
+    path = write_card("mine")
+    path.write_text(
+        path.read_text()
+        + f'\n[[downloads]]\nurl = "{server.url("images.zip")}"\nto = "."\nunpack = true\n'
+        + f'\n[[downloads]]\nurl = "{server.url("notes.txt")}"\nto = "notes.txt"\n'
+    )
+    return path
+
+
+def test_a_data_set_is_fetched_once_and_opens(server: Server, card_file: Path, tmp_path: Path, shared_data: Path):
+    import numpy as np
+    from PIL import Image
+
+    files = {}
+    for i in range(4):
+        for kind, array in (("images", np.full((9, 9), i, np.uint8)), ("labels", np.eye(9, dtype=np.uint8))):
+            content = io.BytesIO()
+            Image.fromarray(array).save(content, "PNG")
+            files[f"{kind}/a{i}.png"] = content.getvalue()
+    server.files = {"images.zip": zipped(files), "notes.txt": b"read me"}
+    card = read_card(card_file)
+    with pytest.raises(UsageError, match=r"mine is published under: CC0-1\.0 .*https://example\.org.*--accept-licence"):
+        download(card, tmp_path, accept_licence=False)
+    assert server.requests == []
+    calls: list[str] = []
+    folder = download(card, tmp_path, accept_licence=True, progress=lambda a, b, text: calls.append(text))
+    assert folder == tmp_path / "mine"
+    assert (folder / "notes.txt").read_bytes() == b"read me"
+    assert {"fetching images.zip", "unpacking images.zip", "fetching notes.txt"} <= set(calls)
+    assert len(open_dataset("mine", tmp_path)) == 4
+    asked = len(server.requests)
+    download(card, tmp_path, accept_licence=True)
+    assert len(server.requests) == asked
+
+
+def test_what_may_not_be_fetched(tmp_path: Path):
+    for name, word in (
+        ("dic_hela", "celltrackingchallenge|Cell Tracking Challenge"),
+        ("sartorius", "kaggle"),
+        ("neural", "private"),
+    ):
+        with pytest.raises(UsageError, match=f"{name} cannot be fetched by this program .*({word})"):
+            download(load_card(name), tmp_path, accept_licence=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_card_can_be_fetched_or_says_what_to_do():
+    for name in card_names():
+        card = load_card(name)
+        assert card.downloads or card.obtain

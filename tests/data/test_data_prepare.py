@@ -1,0 +1,217 @@
+"""The prepared form: the same data set, opened at once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from bench.data import load_card, open_dataset
+from bench.data import prepare as room
+from bench.data.cards import read_card
+from bench.data.dataset import Dataset
+from bench.data.prepare import is_prepared, prepare, prepared_folder, verify
+from bench.errors import DataError, OutputError
+
+
+def same(one: Dataset, other: Dataset) -> None:
+    assert one.content_hash == other.content_hash
+    assert one.images() == other.images()
+    assert one.task == other.task
+    assert one.notes == other.notes
+    for name in one.split_names:
+        if one.ids_of(name):
+            for a, b in zip(one.split(name), other.split(name), strict=True):
+                assert (a.id, a.group) == (b.id, b.group)
+                assert np.array_equal(a.image, b.image)
+                assert a.instances == b.instances
+
+
+@pytest.mark.parametrize("name", ["usiigaci", "bbbc039", "dsb2018"])
+def test_the_real_sets(shared_data: Path, tmp_path: Path, name: str):
+    if name == "dsb2018":  # some of its images are enough
+        source = tmp_path / "some" / name
+        for folder in sorted((shared_data / name).iterdir())[:5]:
+            shutil.copytree(folder, source / folder.name)
+    else:
+        source = shared_data / name
+    calls = []
+    folder = prepare(load_card(name), source, tmp_path, lambda *call: calls.append(call))
+    raw = open_dataset(name, source)
+    assert [c[:2] for c in calls] == [(i, len(raw)) for i in range(1, len(raw) + 1)]
+    again = []
+    prepared = open_dataset(name, tmp_path, progress=lambda *call: again.append(call))
+    assert again == []
+    assert prepared.folder == folder
+    assert prepared.source == "real"
+    same(raw, prepared)
+    verify(folder)
+
+
+@pytest.fixture
+def mine(tmp_path: Path, write_card: Callable[..., Path], cells: NDArray[np.uint16]) -> Path:
+    """A download of the data set ``mine``: six images in two parts, one of them without truth."""
+    form = """
+        [format]
+        name = "label_pairs"
+        images = ["{part}/images/{stem}.png"]
+        labels = ["{part}/labels/{stem}.png"]
+        unlabelled = ["more"]
+        min_side = 6
+    """
+    write_card("mine", format=form)
+    source = tmp_path / "download"
+    for part in ("train", "more"):
+        for i in range(3):
+            image = np.random.default_rng(i).integers(0, 256, cells.shape).astype(np.uint8)
+            for kind, array in (("images", image), ("labels", np.roll(cells, i, axis=1))):
+                path = source / part / kind / f"{part}{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(array).save(path)
+    return source
+
+
+def test_images_without_truth_and_notes_are_kept(mine: Path, tmp_path: Path):
+    shutil.copytree(mine, tmp_path / "raw" / "mine")
+    prepare(load_card("mine"), mine, tmp_path / "root")
+    raw, prepared = open_dataset("mine", tmp_path / "raw"), open_dataset("mine", tmp_path / "root")
+    assert prepared.content_hash == raw.content_hash
+    assert [n.split(": ", 1)[1] for n in prepared.notes] == ["1 instances thinner than 6 pixels, left out"] * 3
+    everything = {s.id: s for name in ("train", "val", "test") for s in prepared.split(name)}
+    assert everything["more1"].instances is None
+    assert len(everything["train1"].instances) == 4
+
+
+def test_it_is_made_once_and_again_if_wanted(mine: Path, tmp_path: Path):
+    card = load_card("mine")
+    folder = prepare(card, mine, tmp_path / "root")
+    shutil.rmtree(mine / "more")
+    assert prepare(card, mine, tmp_path / "root") == folder
+    assert len(open_dataset("mine", tmp_path / "root")) == 6
+    prepare(card, mine, tmp_path / "root", again=True)
+    assert len(open_dataset("mine", tmp_path / "root")) == 3
+
+
+def test_the_download_is_not_needed_any_more(mine: Path, tmp_path: Path):
+    prepare(load_card("mine"), mine, tmp_path / "root")
+    before = open_dataset("mine", tmp_path / "root").content_hash
+    shutil.rmtree(mine)
+    dataset = open_dataset("mine", tmp_path / "root")
+    assert dataset.content_hash == before
+    assert dataset.split("train")[0].image.shape == (40, 50)
+
+
+def test_a_changed_image_is_noticed(mine: Path, tmp_path: Path):
+    folder = prepare(load_card("mine"), mine, tmp_path / "root")
+    before = open_dataset("mine", tmp_path / "root").content_hash
+    path = folder / "images" / "train" / "images" / "train1.png"
+    changed = 255 - np.array(Image.open(path))
+    path.unlink()
+    Image.fromarray(changed).save(path)
+    assert open_dataset("mine", tmp_path / "root").content_hash != before
+
+
+def test_a_film_with_two_truths_for_a_frame(shared_data: Path, tmp_path: Path):
+    import tifffile
+
+    for t, name in enumerate(("set2", "set40")):
+        labels = np.asarray(Image.open(shared_data / "usiigaci" / name / "instances_ids.png"))
+        for path, array in (
+            (f"01/t{t:03d}.tif", labels > 0),
+            (f"01_ST/SEG/man_seg{t:03d}.tif", labels),
+            (f"01_GT/SEG/man_seg{t:03d}.tif", np.where(labels == 5, 0, labels)),
+        ):
+            target = tmp_path / "raw" / "dic_hela" / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(target, array.astype(np.uint16))
+    prepare(load_card("dic_hela"), tmp_path / "raw" / "dic_hela", tmp_path / "root")
+    same(open_dataset("dic_hela", tmp_path / "raw"), open_dataset("dic_hela", tmp_path / "root"))
+
+
+def test_classes_that_the_files_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import msgspec
+
+    from bench.data import synthetic
+    from bench.data.synthetic import _base, make_generator
+
+    card = load_card("evican60")
+    few = {"train": 4, "val": 2, "easy": 1, "medium": 1, "difficult": 1}
+    generator = make_generator("evican", 1, few, card.path)
+    for item in generator.plan():
+        _base.write_item(generator, item, tmp_path / "raw" / "evican")
+    for name, content in generator.closing_files(tmp_path / "raw" / "evican").items():
+        (tmp_path / "raw" / "evican" / name).write_bytes(content)
+    assert msgspec.json.decode((tmp_path / "raw" / "evican" / "instances_val2019_EVICAN60.json").read_bytes())
+    assert synthetic.MARKER not in {p.name for p in (tmp_path / "raw" / "evican").iterdir()}
+    prepare(card, tmp_path / "raw" / "evican", tmp_path / "root")
+    raw, prepared = open_dataset("evican60", tmp_path / "raw"), open_dataset("evican60", tmp_path / "root")
+    same(raw, prepared)
+    assert len(prepared.task.classes) == 60
+
+
+def test_a_broken_download_leaves_nothing_that_could_be_opened(mine: Path, tmp_path: Path):
+    path = mine / "train" / "images" / "train1.png"
+    path.write_bytes(path.read_bytes()[:100])
+    card = load_card("mine")
+    with pytest.raises(DataError, match=r"train/images/train1\.png: not a readable image") as caught:
+        prepare(card, mine, tmp_path / "root")
+    assert "\n" not in str(caught.value)
+    assert not is_prepared(card, tmp_path / "root")
+    assert not list(prepared_folder(card, tmp_path / "root").glob(".part*"))
+
+
+def test_a_kill_half_way_is_redone(mine: Path, tmp_path: Path, cards: Path):
+    code = (
+        "from pathlib import Path; from bench.data import load_card; from bench.data.prepare import prepare\n"
+        f"prepare(load_card('mine'), Path({str(mine)!r}), Path({str(tmp_path / 'root')!r}))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], env=os.environ, start_new_session=True)
+    folder = tmp_path / "root" / "prepared" / "mine"
+    deadline = time.monotonic() + 60
+    while not any(folder.rglob("*.png")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.002)
+    os.killpg(process.pid, 9)
+    process.wait()
+    prepare(read_card(cards / "mine.toml"), mine, tmp_path / "root")
+    assert len(open_dataset("mine", tmp_path / "root")) == 6
+    verify(folder)
+
+
+def test_faults_of_a_prepared_folder(mine: Path, tmp_path: Path):
+    with pytest.raises(DataError, match=r"nowhere: no such folder .*download of mine"):
+        prepare(load_card("mine"), tmp_path / "nowhere", tmp_path)
+    folder = prepare(load_card("mine"), mine, tmp_path / "root")
+    masks = bytearray((folder / "masks.bin").read_bytes())
+    masks[5] ^= 1
+    (folder / "masks.bin").write_bytes(bytes(masks))
+    with pytest.raises(DataError, match=r"masks\.bin: its content is not what was written .*prepare"):
+        verify(folder)
+    (folder / "index.msgpack").write_bytes(b"\x00")
+    with pytest.raises(DataError, match=r"index\.msgpack: not the index of a prepared data set"):
+        open_dataset("mine", tmp_path / "root")
+
+
+def test_nowhere_to_write(mine: Path, tmp_path: Path):
+    (tmp_path / "root").write_text("a file")
+    with pytest.raises(OutputError, match=r"prepared/mine: cannot be written"):
+        prepare(load_card("mine"), mine, tmp_path / "root")
+
+
+def test_an_image_that_lies_elsewhere(mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    elsewhere = tmp_path / "elsewhere" / "a.png"
+    elsewhere.parent.mkdir()
+    shutil.copy(mine / "train" / "images" / "train0.png", elsewhere)
+    assert room._place(elsewhere, mine, tmp_path / "out").startswith("images/elsewhere/")
+    assert room._place(mine / "train" / ".." / "train" / "images" / "train0.png", mine, tmp_path / "out")
+    monkeypatch.setattr(os, "link", lambda a, b: (_ for _ in ()).throw(OSError(18, "Invalid cross-device link")))
+    name = room._place(mine / "train" / "images" / "train1.png", mine, tmp_path / "out")
+    assert (tmp_path / "out" / name).read_bytes() == (mine / "train" / "images" / "train1.png").read_bytes()
