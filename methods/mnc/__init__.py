@@ -50,11 +50,12 @@ class MNC(MMDetMethod):
             note="6,000 updates of 2 images each, the drop after four fifths of them",
         ),
         "smoke": Schedule(
-            iterations=8,
+            iterations=4,
             batch_size=1,
             train_images=16,
-            eval_images=6,
-            note="one update; shows that it runs and says nothing about accuracy",
+            eval_images=4,
+            settings={"images_per_update": 4},
+            note="one update of 4 images; shows that it runs and says nothing about accuracy",
         ),
     }
     deviations = (
