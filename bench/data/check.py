@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 
 from bench import rle
 from bench.data.dataset import Dataset
-from bench.data.prepare import verify
+from bench.data.readers.prepared import verify
 from bench.data.scan import Progress
 from bench.data.sheet import contact_sheet
 from bench.errors import DataError

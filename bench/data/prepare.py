@@ -26,7 +26,6 @@ from bench.data.readers.prepared import (
     SPANS,
     PreparedImage,
     PreparedIndex,
-    read_index,
 )
 from bench.data.scan import FACTS, ImageFacts, Progress, facts_of, fingerprint, save_facts
 from bench.data.system import processors, write_whole, writing
@@ -93,23 +92,6 @@ def prepare(card: Card, source: Path, root: Path, progress: Progress | None = No
         for worker in range(workers):
             shutil.rmtree(folder / f"{_PART}-{worker}", ignore_errors=True)
     return folder
-
-
-def verify(folder: Path) -> None:
-    """Raise unless the masks of a prepared folder are those that were written.
-
-    Raises:
-        DataError: they are not.
-    """
-    expected = read_index(folder).sha256
-    path = folder / MASKS
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}", "prepare the data set again") from None
-    if found != expected:
-        raise DataError(f"{path}: its content is not what was written", "prepare the data set again")
 
 
 # -- a worker ------------------------------------------------------------------------------------------
@@ -207,7 +189,15 @@ def _merge(card: Card, folder: Path, workers: int) -> None:
         np.save(content, array)
         write_whole(folder / name, content.getvalue())
     images.sort(key=lambda image: image.id)
-    index = PreparedIndex(FORMAT, card.name, part.classes, tuple(images), part.notes, digest.hexdigest())
+    index = PreparedIndex(
+        FORMAT,
+        card.name,
+        part.classes,
+        tuple(images),
+        part.notes,
+        digest.hexdigest(),
+        (folder / MASKS).stat().st_mtime_ns,
+    )
     write_whole(folder / INDEX, msgspec.msgpack.encode(index))
     entries = open_reader({"name": PREPARED}, card.path, folder, ()).index().entries
     known = {e.id: msgspec.structs.replace(facts[e.id], fingerprint=fingerprint(folder, e)) for e in entries}

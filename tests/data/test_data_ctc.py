@@ -40,8 +40,8 @@ def sequence(tmp_path: Path, cells: NDArray[np.uint16], picture: NDArray[np.uint
 def test_real_cells_as_a_sequence(shared_data: Path, tmp_path: Path):
     expected = {}
     for t, name in enumerate(("set13", "set2", "set21", "set40")):
-        image = tifffile.imread(shared_data / "usiigaci" / name / "raw.tif")
-        labels = np.asarray(Image.open(shared_data / "usiigaci" / name / "instances_ids.png"))
+        image = tifffile.imread(shared_data / "usiigaci" / name / "raw.tif")[500:920, 500:]
+        labels = np.asarray(Image.open(shared_data / "usiigaci" / name / "instances_ids.png"))[500:920, 500:]
         write(tmp_path / "01" / f"t{t:04d}.tif", image)
         write(tmp_path / "01_GT" / "SEG" / f"man_seg{t:04d}.tif", labels.astype(np.uint16))
         expected[f"01-gold/t{t:04d}"] = image, labels

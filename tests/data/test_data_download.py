@@ -235,11 +235,7 @@ def test_a_data_set_is_fetched_once_and_opens(server: Server, card_file: Path, t
 
 
 def test_what_may_not_be_fetched(tmp_path: Path):
-    for name, word in (
-        ("dic_hela", "celltrackingchallenge|Cell Tracking Challenge"),
-        ("sartorius", "kaggle"),
-        ("neural", "private"),
-    ):
+    for name, word in (("dic_hela", "Cell Tracking Challenge"), ("sartorius", "kaggle"), ("neural", "private")):
         with pytest.raises(UsageError, match=f"{name} cannot be fetched by this program .*({word})"):
             download(load_card(name), tmp_path, accept_licence=True)
     assert list(tmp_path.iterdir()) == []

@@ -39,6 +39,13 @@ def masks(labels: NDArray[Any]) -> NDArray[np.bool_]:
     return np.stack([labels == i for i in np.unique(labels) if i])
 
 
+def crop(shared_data: Path, name: str) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
+    """A part of a real image, 420 x 500 pixels, and of its label image."""
+    raw = tifffile.imread(shared_data / "usiigaci" / name / "raw.tif")
+    labels = np.asarray(Image.open(shared_data / "usiigaci" / name / "instances_ids.png"))
+    return raw[500:920, 500:1000], labels[500:920, 500:1000]
+
+
 def as_set(stack: NDArray[np.bool_]) -> set[bytes]:
     return {np.packbits(mask).tobytes() for mask in stack}
 
@@ -79,8 +86,8 @@ def test_the_dsb_images_as_they_are(shared_data: Path):
 
 
 def test_real_cells_as_mask_folders(shared_data: Path, tmp_path: Path):
-    image = tifffile.imread(shared_data / "usiigaci" / "set21" / "raw.tif")
-    stack = masks(np.asarray(Image.open(shared_data / "usiigaci" / "set21" / "instances_ids.png")))
+    image, labels = crop(shared_data, "set21")
+    stack = masks(labels)
     write_folder(tmp_path, "a", image, stack)
     write_folder(tmp_path, "b", np.dstack([image >> 8] * 4).astype(np.uint8), stack[:0])
     opened = reader(FOLDERS, tmp_path)
@@ -170,8 +177,13 @@ def test_the_usiigaci_images_as_they_are(shared_data: Path):
     several_components = 0
     for name, truth in truths(opened).items():
         labels = np.asarray(Image.open(shared_data / "usiigaci" / name / "instances_ids.png"))
-        assert np.array_equal(truth.instances.to_masks(), masks(labels))
-        several_components += sum(ndimage.label(m, np.ones((3, 3)))[1] > 1 for m in truth.instances.to_masks())
+        found = truth.instances
+        assert len(found) == len(np.unique(labels)) - 1
+        for i, label in enumerate(np.unique(labels)[1:]):
+            x0, y0, x1, y1 = found.boxes[i].astype(int)
+            assert np.array_equal(found.mask(i)[y0:y1, x0:x1], labels[y0:y1, x0:x1] == label)
+            assert found.areas[i] == (labels == label).sum()
+            several_components += ndimage.label(labels[y0:y1, x0:x1] == label, np.ones((3, 3)))[1] > 1
     assert several_components > 0
 
 
@@ -198,20 +210,18 @@ def test_the_bbbc039_images_as_they_are(shared_data: Path):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_real_cells_as_pairs(shared_data: Path, tmp_path: Path, suffix: str, dtype: type):
     for name in ("set2", "set40"):
-        image = tifffile.imread(shared_data / "usiigaci" / name / "raw.tif")
-        labels = np.asarray(Image.open(shared_data / "usiigaci" / name / "instances_ids.png"))
+        image, labels = crop(shared_data, name)
         write_pair(tmp_path, name, image, labels.astype(dtype), suffix)
     table = PAIRS | {"images": [f"images/{{stem}}{suffix}"], "labels": [f"labels/{{stem}}{suffix}"]}
     opened = reader(table, tmp_path)
     for entry in opened.index().entries:
-        raw = shared_data / "usiigaci" / entry.id
-        assert np.array_equal(opened.image(entry), tifffile.imread(raw / "raw.tif"))
-        labels = np.asarray(Image.open(raw / "instances_ids.png"))
+        image, labels = crop(shared_data, entry.id)
+        assert np.array_equal(opened.image(entry), image)
         assert np.array_equal(opened.truth(entry, *labels.shape).instances.to_masks(), masks(labels))
 
 
 def test_real_cells_in_colours(shared_data: Path, tmp_path: Path):
-    labels = np.asarray(Image.open(shared_data / "usiigaci" / "set13" / "instances_ids.png"))
+    labels = crop(shared_data, "set13")[1]
     palette = np.array([(i % 7 * 30 + 1, i % 11 * 20, i % 13 * 15 + 2) for i in range(labels.max() + 1)], np.uint8)
     assert len({tuple(c) for c in palette[1:]}) == labels.max()
     palette[0] = 128  # gray: background
@@ -336,7 +346,7 @@ def write_coco(root: Path, content: Any, images: dict[str, NDArray[Any]], name: 
 
 @pytest.mark.parametrize("style", ["compressed", "uncompressed"])
 def test_real_cells_as_coco(shared_data: Path, tmp_path: Path, style: str):
-    labels = np.asarray(Image.open(shared_data / "usiigaci" / "set2" / "instances_ids.png"))
+    labels = crop(shared_data, "set2")[1]
     write_coco(tmp_path, coco_file(labels, style), {"a.png": (labels > 0).astype(np.uint8)})
     assert np.array_equal(truths(reader(COCO_TABLE, tmp_path))["a"].instances.to_masks(), masks(labels))
 

@@ -233,6 +233,7 @@ def test_weights_from_the_network_are_asked_for_by_name_and_missing_internet_is_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_small_network_learns_two_real_images(shared_data, tmp_path):
     """From random weights to mask AP@0.5 of 0.8 or more on the two images it was trained on."""
     from skimage.io import imread

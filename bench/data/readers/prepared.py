@@ -7,6 +7,7 @@ begins), ``classes.npy`` and ``crowd.npy``. The last three are mapped, not read.
 
 from __future__ import annotations
 
+import hashlib
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -46,6 +47,7 @@ class PreparedIndex(msgspec.Struct, frozen=True):
         images: sorted by id.
         notes: what was left out of the download, with the reason.
         sha256: of ``masks.bin``.
+        masks_time: when it was written, in nanoseconds; while that is the same its content is taken to be.
     """
 
     format: int
@@ -54,6 +56,7 @@ class PreparedIndex(msgspec.Struct, frozen=True):
     images: tuple[PreparedImage, ...]
     notes: tuple[str, ...]
     sha256: str
+    masks_time: int
 
 
 class Prepared(Reader):
@@ -72,7 +75,10 @@ class Prepared(Reader):
     def index(self) -> Index:
         """List the images; see :meth:`Reader.index`."""
         found = read_index(self.root)
+        if _time(self.root / MASKS) != found.masks_time:
+            verify(self.root)  # masks that are not what was checked can make a decoder read anything
         self.classes = found.classes
+        _ = self._masks
         entries = tuple(
             Entry(
                 image.id,
@@ -107,10 +113,7 @@ class Prepared(Reader):
     @cached_property
     def _masks(self) -> NDArray[np.uint8]:
         path = self.root / MASKS
-        try:
-            return np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}", "prepare the data set again") from None
+        return np.memmap(path, np.uint8, "r") if path.stat().st_size else np.zeros(0, np.uint8)
 
     def _array(self, name: str) -> NDArray[Any]:
         if name not in self._arrays:
@@ -127,6 +130,30 @@ class Prepared(Reader):
     def __getstate__(self) -> dict[str, Any]:
         """Without the mapped files, which another process maps for itself."""
         return {k: v for k, v in self.__dict__.items() if k not in ("_masks", "_arrays")}
+
+
+def verify(folder: Path) -> None:
+    """Raise unless the masks of a prepared folder are those that were written.
+
+    Raises:
+        DataError: they are not.
+    """
+    expected = read_index(folder).sha256
+    path = folder / MASKS
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}", "prepare the data set again") from None
+    if found != expected:
+        raise DataError(f"{path}: its content is not what was written", "prepare the data set again")
+
+
+def _time(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}", "prepare the data set again") from None
 
 
 def read_index(folder: Path) -> PreparedIndex:
