@@ -262,11 +262,16 @@ def list_cards() -> tuple[dict[str, Card], dict[str, BenchError]]:
     """All cards by name that can be read, and what is wrong with each of the others."""
     cards: dict[str, Card] = {}
     broken: dict[str, BenchError] = {}
-    for name, path in sorted(_card_files().items()):
+    files = _card_files()
+    for name, path in sorted(files.items()):
         try:
             cards[name] = read_card(path)
         except DataError as error:
             broken[name] = error
+    for folder in card_folders():
+        for path in sorted(folder.glob("*.toml")):
+            if (first := files[path.stem]) != path:
+                broken[str(path)] = DataError(f"{path}: the name is that of {first}", "rename it, inside and outside")
     return cards, broken
 
 

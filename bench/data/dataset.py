@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -232,14 +233,15 @@ class Dataset:
     def task(self) -> Task:
         """What is asked of a method. Object sizes are the card's for real files, else measured on ``train``."""
         table = self.card.task
-        return Task(table.classes, table.modality, table.max_detections, self._objects, table.overlap)
+        typical, _ = Counter((fact.height, fact.width) for fact in self._facts.values()).most_common(1)[0]
+        return Task(table.classes, table.modality, table.max_detections, self._objects, table.overlap, typical)
 
     @cached_property
     def content_hash(self) -> str:
         """Identity of this version, 64 hexadecimal digits.
 
         sha256 over, as canonical JSON: the task with its object sizes; each image by id with the hash of its
-        pixels, of its truth, its part and its group; and the members of every split. It does not depend on where
+        pixels, of its truth, and its group; and the members of every split. It does not depend on where
         the files lie, nor on how they are encoded.
         """
         objects = None if self._objects is None else vars(self._objects)

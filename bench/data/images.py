@@ -87,44 +87,6 @@ def read_labels(path: Path) -> NDArray[Any]:
     return array
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) in pixels, from the header where the format allows.
-
-    Raises:
-        DataError: as :func:`read_image`.
-    """
-    head = _head(path)
-    if head.startswith(_TIFF_SIGNATURES):
-        array = _decode_tiff(path)
-        return array.shape[0], array.shape[1]
-    from PIL import Image
-
-    try:
-        with Image.open(path) as file:
-            width, height = file.size
-    except _BROKEN_FILE as error:
-        raise _broken(path, error) from error
-    return height, width
-
-
-def write_tiff(path: Path, array: NDArray[Any]) -> None:
-    """Write a gray or label image as a one-page TIFF, compressed without loss.
-
-    Args:
-        path: where to; its folder exists.
-        array: (H, W) or (H, W, 3), uint8 or uint16.
-    """
-    import tifffile
-
-    tifffile.imwrite(
-        path,
-        array,
-        compression="zlib",
-        photometric="rgb" if array.ndim == 3 else "minisblack",
-        metadata=None,
-    )
-
-
 # -- decoding -----------------------------------------------------------------------------------------
 
 

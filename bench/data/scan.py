@@ -121,14 +121,15 @@ def scan(
     facts = {i: known[i] for i in fingerprints if i in known and known[i].fingerprint == fingerprints[i]}
     missing = [entry for entry in entries if entry.id not in facts]
     if missing:
+        pool = ThreadPoolExecutor(max_workers=min(8, processors()))
         try:
-            with ThreadPoolExecutor(max_workers=min(8, processors())) as pool:
-                results = pool.map(lambda e: read_facts(reader, e, fingerprints[e.id]), missing)
-                for done, fact in enumerate(results, 1):
-                    facts[fact.id] = fact
-                    if progress:
-                        progress(done, len(missing), f"reading {reader.root.name}")
+            results = pool.map(lambda e: read_facts(reader, e, fingerprints[e.id]), missing)
+            for done, fact in enumerate(results, 1):
+                facts[fact.id] = fact
+                if progress:
+                    progress(done, len(missing), f"reading {reader.root.name}")
         finally:
+            pool.shutdown(cancel_futures=True)
             save_facts(cache_file, facts)
     return tuple(facts[entry.id] for entry in entries)
 

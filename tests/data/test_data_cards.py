@@ -61,6 +61,14 @@ def test_a_broken_card_does_not_hide_the_others(write_card: Callable[..., Path])
         load_card("mine")
 
 
+def test_a_name_that_is_taken(write_card: Callable[..., Path], cards: Path):
+    write_card("neural")
+    found, broken = list_cards()
+    assert found["neural"].title == "Neural cells (Yi et al. 2018)"
+    assert list(broken) == [str(cards / "neural.toml")]
+    assert "the name is that of" in broken[str(cards / "neural.toml")].message
+
+
 def test_a_folder_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("BENCH_CARDS", str(tmp_path / "nowhere"))
     with pytest.raises(DataError, match=r"BENCH_CARDS names .*nowhere, which is not a folder"):

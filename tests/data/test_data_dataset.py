@@ -72,8 +72,16 @@ def test_the_data_root_of_the_environment(shared_data: Path, monkeypatch: pytest
     assert open_dataset("usiigaci").source == "real"
 
 
-def test_object_sizes_of_real_cells_by_hand(shared_data: Path):
-    dataset = open_dataset("usiigaci", shared_data)
+def test_object_sizes_of_real_cells_by_hand(shared_data: Path, write_card: WriteCard):
+    form = """
+        [format]
+        name = "label_pairs"
+        images = ["{set}/raw.tif"]
+        labels = ["{set}/instances_ids.png"]
+    """
+    path = write_card("mine", format=form)
+    path.write_text(path.read_text().replace('folders = ["mine"]', 'folders = ["usiigaci"]'))
+    dataset = open_dataset("mine", shared_data)
     sides = []
     for name in dataset.split("train").ids:
         labels = np.asarray(Image.open(shared_data / "usiigaci" / name / "instances_ids.png"))

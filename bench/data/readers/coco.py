@@ -38,7 +38,7 @@ class _Annotation(msgspec.Struct, gc=False):
     category_id: int
     id: int | str | None = None
     segmentation: msgspec.Raw = msgspec.Raw(b"null")
-    iscrowd: bool | int = 0
+    iscrowd: bool | int | None = 0
 
 
 class _File(msgspec.Struct):
@@ -216,7 +216,7 @@ class Coco(Reader):
         listed = set(files.values())
         for found in self._unlisted(part):
             if found not in listed:
-                image = _Image(id=found.stem, file_name=found.name)
+                image = _Image(id=f"unlisted {found.name}", file_name=found.name)
                 by_image[image.id] = []
                 files[image.file_name] = found
                 file = _File([*_values(file.images), image], file.categories)

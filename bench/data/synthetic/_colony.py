@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.data.synthetic._exact import TURN, UNIT, Draws, Field, cosine, sine, smooth_noise
 from bench.data.synthetic._paint import Labels, paint, rims, scatter, tidy
-from bench.data.synthetic._shapes import GRID, Rod, Warp, curve
+from bench.data.synthetic._shapes import Rod, Warp, curve
 
 Range = tuple[int, int]
 
@@ -133,8 +133,3 @@ def fill(
         thickness += paint(nuclei, shape, still)[0]
     thickness[rims(labels)] = thickness[rims(labels)] * style.seam // 100
     return np.where(labels > 0, thickness, 0).astype(np.int32), labels
-
-
-def pixel(place: int) -> int:
-    """A length in 1/8 pixel as whole pixels."""
-    return place // GRID
