@@ -79,6 +79,9 @@ class FitContext:
         seed: every random choice follows from it.
         init: ``random``, ``imagenet``, ``coco`` or the path of a checkpoint.
         progress: called as ``progress(done, total, text)`` after every step.
+        data: ``data(dataset, split)`` opens a split of another data set (or of the same one) for a method that
+            trains in stages, real or stand-in as the run's own data are; raises a BenchError where it is not there.
+            What it opens must be declared in :attr:`Method.trains_on`, since it belongs to the run's identity.
     """
 
     folder: Path
@@ -87,6 +90,11 @@ class FitContext:
     seed: int = 0
     init: str = "random"
     progress: Callable[[int, int, str], None] = field(default=lambda _done, _total, _text: None)
+    data: Callable[[str, str], SampleSource] = field(default=lambda dataset, split: _no_data(dataset, split))
+
+
+def _no_data(dataset: str, split: str) -> SampleSource:
+    raise UsageError(f"the split {split!r} of {dataset} cannot be opened here", "train with `bench run`")
 
 
 class Method(ABC):
