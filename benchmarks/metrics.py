@@ -240,6 +240,25 @@ def race_of_workers(pairs: list[Pair], rounds: int) -> tuple[float, float]:
     return statistics.median(times[1]), statistics.median(times[2])
 
 
+def slowdown_of_two(pairs: list[Pair], rounds: int) -> float:
+    """How many times as long our suite takes while another process does the same on this machine."""
+    import multiprocessing
+
+    context = multiprocessing.get_context("fork")
+    alone, beside = [], []
+    for _ in range(rounds):
+        begun = time.perf_counter()
+        our_suite(pairs)
+        alone.append(time.perf_counter() - begun)
+        other = context.Process(target=lambda: [our_suite(pairs) for _ in range(3)])
+        other.start()
+        begun = time.perf_counter()
+        our_suite(pairs)
+        beside.append(time.perf_counter() - begun)
+        other.join()
+    return statistics.median(beside) / statistics.median(alone)
+
+
 def time_of_bootstrap(pairs: list[Pair], resamples: int = 1000) -> float:
     """CPU seconds that the intervals of every number add."""
     scorer = Scorer("all", images=False, resamples=resamples)
@@ -274,7 +293,9 @@ def main(arguments: list[str] | None = None) -> None:
     show(pairs, "60 to 660 cells an image", race(pairs, chosen.rounds, chosen.slow))
     if chosen.more:
         one, two = race_of_workers(pairs, chosen.rounds)
-        print(f"  {'two processes, wall time':28s} {two:9.3f} s  (one: {one:.3f} s)")
+        print(f"  {'two processes, wall time':28s} {two:9.3f} s  (one: {one:.3f} s, ratio {two / one:.2f})")
+        slowdown = slowdown_of_two(pairs, chosen.rounds)
+        print(f"  {'floor of that ratio here':28s} {slowdown / 2:9.2f}    (two independent processes, each slowed)")
         print(f"  {'1,000 resamples of all':28s} {time_of_bootstrap(pairs):9.3f} s")
     if chosen.memory:
         print(f"  {f'peak memory, {chosen.memory} images':28s} {peak_memory(pairs, chosen.memory):9.0f} MiB")
