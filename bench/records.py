@@ -105,6 +105,20 @@ class ResultRecord:
     params: Mapping[str, Any] = field(default_factory=dict)
 
 
+def metric_of_part(metric: str, part: str) -> str:
+    """The name of a number over a part of the evaluated images only (a level of difficulty): ``AP (easy)``."""
+    return f"{metric} ({part})"
+
+
+def part_of_metric(metric: str) -> tuple[str, str | None]:
+    """A name taken apart again: the metric, and the part, or None where it is over all images.
+
+    Numbers of single classes (``AP/HeLa (cell)``) are given for all images only; their brackets belong to the class.
+    """
+    name, bracket, part = metric.removesuffix(")").partition(" (")
+    return (name, part) if bracket and metric.endswith(")") and "/" not in metric else (metric, None)
+
+
 @dataclass(frozen=True)
 class ImageResultRecord:
     """The same for one image (by its key), with the counts behind it where the metric has them."""
@@ -192,7 +206,24 @@ class RunBundle:
 
 @dataclass(frozen=True)
 class ReportedResultRecord:
-    """A number printed in a paper. It lives apart from runs and is never mistaken for one."""
+    """A number printed in a paper. It lives apart from runs and is never mistaken for one.
+
+    Attributes:
+        paper: who and when ("Yi et al. 2018").
+        table: where in it ("Table 1").
+        method: as the paper calls it.
+        dataset: name of its card.
+        protocol: of ours that comes nearest.
+        metric: of that protocol.
+        value: in ``unit``; percentages become fractions.
+        unit: as a protocol gives it ("fraction", "s").
+        comparable: whether images, split and rule are those of a run here, as far as the paper states them.
+        note: why not, or what a reader should know.
+        split: of the card, or "" where the paper's is none of its splits.
+        counterpart: full name of the method here that implements it, or "".
+        hardware: on which it was measured, as stated.
+        wording: how the paper words its protocol.
+    """
 
     paper: str
     table: str
@@ -204,3 +235,7 @@ class ReportedResultRecord:
     unit: str
     comparable: bool
     note: str = ""
+    split: str = ""
+    counterpart: str = ""
+    hardware: str = ""
+    wording: str = ""

@@ -369,7 +369,7 @@ class ReportedResult(Base):
     __tablename__ = "reported_result"
     __table_args__ = (
         UniqueConstraint(
-            "dataset", "paper", "table", "method", "protocol", "metric", name="uq_reported_result_identity"
+            "dataset", "paper", "table", "method", "protocol", "metric", "split", name="uq_reported_result_identity"
         ),
     )
 
@@ -384,3 +384,7 @@ class ReportedResult(Base):
     unit: Mapped[str]
     comparable: Mapped[bool]
     note: Mapped[str]
+    split: Mapped[str]
+    counterpart: Mapped[str]
+    hardware: Mapped[str]
+    wording: Mapped[str]

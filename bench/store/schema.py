@@ -13,7 +13,7 @@ from sqlalchemy import Connection, inspect, text
 if TYPE_CHECKING:
     from alembic.config import Config
 
-REVISIONS: tuple[str, ...] = ("0001",)
+REVISIONS: tuple[str, ...] = ("0001", "0002")
 """Every schema there has been, oldest first. A test holds it equal to the files in ``migrations/versions``."""
 
 SCRIPTS = Path(__file__).parent / "migrations"

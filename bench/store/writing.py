@@ -151,12 +151,16 @@ def replace_results(
     add_results(session, run_id, results, image_results, {key: image_ids[key][0] for key in keys})
 
 
+REPORTED_IDENTITY = ("paper", "table", "method", "dataset", "protocol", "metric", "split")
+"""What tells two numbers of papers apart."""
+
+
 def add_reported(session: Session, records: Iterable[ReportedResultRecord]) -> int:
     """Numbers of papers; one that is already there takes the new value. Returns how many there were."""
     seen: dict[tuple[str, ...], ReportedResultRecord] = {}
     for record in records:
         fields = _fields(record)
-        identity = {name: fields.pop(name) for name in ("paper", "table", "method", "dataset", "protocol", "metric")}
+        identity = {name: fields.pop(name) for name in REPORTED_IDENTITY}
         place = tuple(identity.values())
         if place in seen and seen[place] != record:
             raise StoreError(
