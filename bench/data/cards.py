@@ -294,20 +294,28 @@ def read_card(path: Path) -> Card:
         DataError: not readable, not TOML, or a key that is missing, unknown or of another kind. The message names
             the file and the key.
     """
+    table = convert(read_toml(path), CardFile, path)
+    card = Card(**{name: getattr(table, name) for name in CardFile.__struct_fields__}, path=path)
+    _check(card)
+    return card
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises:
+        DataError: not readable, or not TOML.
+    """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"{path}: no such card") from None
+        raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text: {error.reason} at byte {error.start}") from None
     except tomllib.TOMLDecodeError as error:
-        raise DataError(f"{path}: not TOML: {error}", "see another card for the form") from None
-    table = convert(raw, CardFile, path)
-    card = Card(**{name: getattr(table, name) for name in CardFile.__struct_fields__}, path=path)
-    _check(card)
-    return card
+        raise DataError(f"{path}: not TOML: {error}", "see the files beside it for the form") from None
 
 
 def convert(raw: Any, kind: Any, path: Path, prefix: str = "") -> Any:

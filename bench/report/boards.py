@@ -206,15 +206,16 @@ class _Columns:
         highs = [row[f"{key}:high"] if interval else None for row in self._rows]
         places = decimals([None if v is None else v * factor for v in values], unit_shown)
         best = self._best(values, higher_is_better)
+        best_low, best_high = _interval_of(best, values, lows, highs)
         cells = []
         for row, value, low, high in zip(self._rows, values, lows, highs, strict=True):
             text = None if value is None else number(value * factor, places)
             if text is not None and low is not None and high is not None:
                 text += f" [{number(low * factor, places)}, {number(high * factor, places)}]"
             ranked = row.get("rank") is not None
-            cells.append(
-                Cell(text, value, row.get(f"{key}:reason"), best=ranked and value is not None and value == best)
-            )
+            is_best = ranked and value is not None and value == best
+            tied = ranked and not is_best and _overlap(low, high, best_low, best_high)
+            cells.append(Cell(text, value, row.get(f"{key}:reason"), best=is_best, tied=tied))
         self._add(Column(key, header, unit_shown, unit, higher_is_better, True, shown), cells)
         if interval:
             for part, numbers in (("low", lows), ("high", highs)):
@@ -240,6 +241,25 @@ class _Columns:
         if not ranked or higher_is_better is None:
             return None
         return max(ranked) if higher_is_better else min(ranked)
+
+
+def _interval_of(
+    best: float | None,
+    values: Sequence[float | None],
+    lows: Sequence[float | None],
+    highs: Sequence[float | None],
+) -> tuple[float | None, float | None]:
+    """The interval of the best value, the first of several."""
+    if best is None:
+        return None, None
+    at = list(values).index(best)
+    return lows[at], highs[at]
+
+
+def _overlap(low: float | None, high: float | None, other_low: float | None, other_high: float | None) -> bool:
+    if low is None or high is None or other_low is None or other_high is None:
+        return False
+    return low <= other_high and other_low <= high
 
 
 def _board_title(about: Mapping[Any, Any]) -> str:

@@ -52,13 +52,15 @@ class Cell:
         text: as people see it; None is a dash.
         value: as CSV and JSON hold it; None is empty.
         reason: why there is no value; stands below the table.
-        best: whether it is the best of its column (bold in Markdown and LaTeX).
+        best: whether it is the best of its column (bold in Markdown, LaTeX and HTML).
+        tied: whether its interval overlaps that of the best (underlined in LaTeX and HTML).
     """
 
     text: str | None
     value: Any = None
     reason: str | None = None
     best: bool = False
+    tied: bool = False
 
 
 @dataclass(frozen=True)
@@ -191,13 +193,15 @@ def to_markdown(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Write as a LaTeX ``table`` with the rules of the booktabs package; the best of a column is bold."""
+    """Write as a LaTeX ``table`` with the rules of the booktabs package; the best is bold, ties underlined."""
     shown = [i for i, c in enumerate(table.columns) if c.shown]
     footnotes = _Footnotes()
 
     def cell(cell: Cell) -> str:
         text = escape.latex(_cell_text(cell, footnotes, "–"))
-        return rf"\textbf{{{text}}}" if cell.best and text else text
+        if cell.best and text:
+            return rf"\textbf{{{text}}}"
+        return rf"\underline{{{text}}}" if cell.tied and text else text
 
     def head(column: Column) -> str:
         arrow = {True: r" $\uparrow$", False: r" $\downarrow$", None: ""}[column.higher_is_better]

@@ -1,0 +1,47 @@
+"""``bench export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.cli import options
+
+FORMATS = ("csv", "latex", "markdown", "json", "text", "bibtex")
+
+
+@click.command("export", short_help="boards as CSV, LaTeX, Markdown, JSON, BibTeX or web pages")
+@click.option("-d", "--dataset", help="The board's data set; default the only one, or the one run last.")
+@click.option("--split", help="Default test where it has runs.")
+@click.option("--schedule", help="Only runs of it.")
+@click.option("--protocol", help="The ranking one; default the first of the card.")
+@click.option("--metric", help="Of that protocol.")
+@click.option(
+    "--stand-in/--real", "stand_in", default=None, help="Only the generated stand-in, or only the real files."
+)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="csv", show_default=True)
+@click.option("--to", type=click.Path(path_type=Path, dir_okay=False), help="A file instead of stdout.")
+@click.option("--html", type=click.Path(path_type=Path, file_okay=False), help="Every board as pages in this folder.")
+@options.database()
+def command(html: Path | None, to: Path | None, db: str | None, **asked: Any) -> None:
+    """Write a board for a paper, a spreadsheet or a web page.
+
+    \b
+    bench export -d bbbc039 --format latex --to table.tex
+    bench export -d bbbc039 --format bibtex
+    bench export --html public/      # every board and run, opens without a server
+    """
+    from bench.engine import exporting
+
+    if html is not None:
+        pages = exporting.site(db, html)
+        click.echo(f"wrote {pages} pages: {html / 'index.html'}")
+        return
+    text = exporting.board(db, **asked)
+    if to is None:
+        click.echo(text, nl=False)
+    else:
+        exporting.write(text, to)
+        click.echo(f"wrote {to}")
