@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 LEVEL = 0.95
 """Of every interval."""
+MIN_GROUPS = 5
+"""With fewer groups than this, images are resampled by themselves: redrawing two sequences gives three outcomes, not a
+spread. Such an interval speaks of these sequences only, and not of others like them."""
 MIN_DEFINED = 0.9
 """Share of the resamples in which a number must be defined for an interval to be given."""
 
@@ -17,14 +20,17 @@ def resample_weights(groups: Sequence[str], resamples: int, seed: int) -> NDArra
     """How often each image counts in each resample: groups are drawn with replacement, as many as there are.
 
     Args:
-        groups: of each image; images of one group are drawn together, because they are not independent.
+        groups: of each image; images of one group are drawn together, because they are not independent, unless there
+            are fewer than :data:`MIN_GROUPS` groups.
         resamples: R.
         seed: of the draw.
 
     Returns:
-        (R, n_images), or None where there is only one group: it says nothing of the spread.
+        (R, n_images), or None where there is only one image: it says nothing of the spread.
     """
     names, of_image = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)
+    if names.size < MIN_GROUPS:
+        names, of_image = np.arange(of_image.size).astype(np.str_), np.arange(of_image.size)
     first = np.full(names.size, of_image.size)
     np.minimum.at(first, of_image, np.arange(of_image.size))
     place = np.empty(names.size, np.int64)

@@ -91,30 +91,37 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
 
 
 def test_groups_are_drawn_together():
-    weights = resample_weights(["a", "a", "b", "c", "c", "c"], 500, 0)
+    weights = resample_weights(["a", "a", "b", "c", "c", "c", "d", "e"], 500, 0)
     assert (weights[:, 0] == weights[:, 1]).all()
     assert (weights[:, 3] == weights[:, 4]).all()
-    assert (weights[:, 0] + weights[:, 2] + weights[:, 3] == 3).all()
+    assert (weights[:, [0, 2, 3, 6, 7]].sum(axis=1) == 5).all()
+
+
+def test_too_few_groups_are_no_sample_of_groups():
+    """Two sequences redrawn give three outcomes; their images are redrawn instead."""
+    few, alone = resample_weights(["a", "a", "b", "b"], 200, 3), resample_weights(["1", "2", "3", "4"], 200, 3)
+    assert np.array_equal(few, alone)
+    assert (few.sum(axis=1) == 4).all()
 
 
 def test_the_draw_does_not_depend_on_names():
-    assert np.array_equal(resample_weights(["z", "a", "m"], 50, 1), resample_weights(["1", "2", "3"], 50, 1))
+    assert np.array_equal(resample_weights(list("zamqb"), 50, 1), resample_weights(list("12345"), 50, 1))
 
 
 def test_groups_widen_the_interval():
     pairs = [cells(seed, noise=0.5 if seed < 6 else 4.0) for seed in range(12)]
     truths, predictions = [t for t, _ in pairs], [p for _, p in pairs]
     alone = score(truths, predictions, ["kaggle"]).protocols["kaggle"].results[0]
-    grouped = score(truths, predictions, ["kaggle"], groups=["good"] * 6 + ["bad"] * 6).protocols["kaggle"].results[0]
+    grouped = score(truths, predictions, ["kaggle"], groups=[f"dish {i // 2}" for i in range(12)]).protocols["kaggle"].results[0]
     assert alone.value == grouped.value
-    assert grouped.high - grouped.low > 1.5 * (alone.high - alone.low)
+    assert grouped.high - grouped.low > 1.2 * (alone.high - alone.low)
 
 
-def test_one_group_says_nothing_of_the_spread():
+def test_one_image_says_nothing_of_the_spread():
     truth, found = cells(0)
     result = score([truth], [found], ["kaggle"]).protocols["kaggle"].results[0]
     assert result.low is result.high is None
-    assert resample_weights(["a", "a"], 10, 0) is None
+    assert resample_weights(["a"], 10, 0) is None
 
 
 def test_intervals_are_the_same_for_the_same_seed_and_hold_the_value():
