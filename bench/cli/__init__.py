@@ -17,8 +17,16 @@ COMMANDS = {
     "list": "what there is: methods, datasets, metrics, runs",
     "show": "everything about a method, a data set, a metric or a run",
     "compare": "two or more runs, with the interval of their difference",
+    "time": "time methods side by side on this machine",
+    "export": "boards as CSV, LaTeX, Markdown, JSON, BibTeX or web pages",
+    "demo-db": "a database of invented methods, to look at the board",
     "score": "score any prediction files, nothing stored",
+    "submit": "put predictions made elsewhere on the board",
     "rescore": "score stored predictions again with today's metrics",
+    "data": "data sets on disk: list, check, prepare, download, synth, show, export",
+    "new": "begin a method of your own",
+    "check": "whether a method keeps the contract, on generated data",
+    "leaderboard": "the board, in the browser",
     "doctor": "what is installed, what is missing and how to mend it",
 }
 """Command -> its line in ``bench --help``; ``bench.cli.<command>`` holds it."""
@@ -33,7 +41,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"bench.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"bench.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:

@@ -6,19 +6,23 @@ import base64
 import html
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from bench import rle
-from bench.data.dataset import Dataset
+from bench.data.dataset import Dataset, open_dataset
+from bench.data.readers.base import CUT_OFF
 from bench.data.readers.prepared import verify
 from bench.data.scan import Progress
 from bench.data.sheet import contact_sheet
-from bench.errors import DataError
+from bench.errors import BenchError, DataError
 from bench.instances import Instances, Sample
 
 Level = Literal["ok", "note", "problem"]
@@ -99,12 +103,15 @@ class _Seen:
     counts: dict[str, int] = field(default_factory=dict)
 
 
-def check(dataset: Dataset, progress: Progress | None = None) -> Report:
+def check(
+    dataset: Dataset, progress: Progress | None = None, broken: Mapping[str, BenchError] = MappingProxyType({})
+) -> Report:
     """Read every image of a data set and compare it with its card.
 
     Args:
         dataset: opened.
         progress: called as ``progress(done, total, text)``.
+        broken: images that could not be read, as :func:`bench.data.open_dataset` gives them; each is a problem.
 
     Raises:
         DataError: an image that was sound when the data set was opened and is broken now.
@@ -119,15 +126,35 @@ def check(dataset: Dataset, progress: Progress | None = None) -> Report:
     findings = (
         *_intact(dataset),
         *_counts(dataset, summaries),
-        *_images(seen, len(everything)),
+        *_images(seen, len(everything), broken),
         *_truth(dataset, seen),
         *_duplicates(dataset),
         *_groups(dataset),
-        *(Finding("note", "left out", note) for note in dataset.notes),
+        *_notes(dataset, broken),
         *(Finding("note", "known flaw", flaw) for flaw in dataset.card.flaws if dataset.source == "real"),
     )
     card = dataset.card
     return Report(card.name, card.title, dataset.source, str(dataset.folder), dataset.content_hash, findings, summaries)
+
+
+def open_and_check(
+    name: str, data_root: Path | None = None, *, stand_in: bool | None = None, progress: Progress | None = None
+) -> tuple[Dataset, Report]:
+    """Open a data set, broken images and all, and check it.
+
+    Args:
+        name: of a card.
+        data_root: as :func:`bench.data.open_dataset` takes it.
+        stand_in: the same.
+        progress: called as ``progress(done, total, text)``.
+
+    Raises:
+        UnknownNameError: no such card.
+        DataError: a broken card or annotation file, no files, or not one image that can be read.
+    """
+    broken: dict[str, BenchError] = {}
+    dataset = open_dataset(name, data_root, stand_in=stand_in, progress=progress, broken=broken)
+    return dataset, check(dataset, progress, broken)
 
 
 # -- one image -----------------------------------------------------------------------------------------
@@ -169,16 +196,25 @@ def _overlap(instances: Instances) -> bool:
 
 def _in_pieces(instances: Instances, overlapping: bool) -> int:
     """How many instances have more than one 8-connected component."""
-    from scipy import ndimage
-
-    eight = np.ones((3, 3))
     if overlapping:
-        masks = (instances.mask(i) for i in range(len(instances)))
-    else:
-        labels = instances.to_label_map("index")
-        windows = enumerate(ndimage.find_objects(labels), 1)
-        masks = (labels[window] == i for i, window in windows if window is not None)
-    return sum(int(ndimage.label(mask, eight)[1]) > 1 for mask in masks)
+        from scipy import ndimage
+
+        eight = np.ones((3, 3))
+        masks = (_cropped(instances, i) for i in range(len(instances)))
+        return sum(int(ndimage.label(mask, eight)[1]) > 1 for mask in masks)
+    from skimage.measure import label
+
+    labels = instances.to_label_map("index")
+    pieces = label(labels, background=0, connectivity=2)  # regions of one value each
+    owner = np.zeros(int(pieces.max()) + 1, labels.dtype)
+    owner[pieces] = labels
+    return int((np.bincount(owner[1:]) > 1).sum())
+
+
+def _cropped(instances: Instances, index: int) -> NDArray[np.bool_]:
+    """A mask within its box."""
+    x0, y0, x1, y1 = rle.boxes(instances.rles[index : index + 1], *instances.shape)[0].astype(int).tolist()
+    return rle.decode(instances.rles[index], *instances.shape)[y0:y1, x0:x1]
 
 
 # -- all images ----------------------------------------------------------------------------------------
@@ -226,8 +262,10 @@ def _counts(dataset: Dataset, summaries: Iterable[SplitSummary]) -> Iterator[Fin
             yield Finding("note", "counts", f"the split {name} has no image here")
 
 
-def _images(seen: _Seen, total: int) -> Iterator[Finding]:
-    yield Finding("ok", "images", f"all {total} were read")
+def _images(seen: _Seen, total: int, broken: Mapping[str, BenchError]) -> Iterator[Finding]:
+    for image, error in broken.items():
+        yield Finding("problem", "broken", error.message, (image,))
+    yield Finding("ok", "images", f"all {total} were read" if not broken else f"{total} were read")
     yield Finding("ok", "sizes", ", ".join(f"{size}: {n}" for size, n in seen.sizes.most_common(6)))
     yield Finding("ok", "kinds", ", ".join(f"{kind}: {n}" for kind, n in seen.kinds.most_common()))
     if seen.blank:
@@ -296,7 +334,35 @@ def _groups(dataset: Dataset) -> Iterator[Finding]:
             yield Finding("note", "groups", text)
 
 
-# -- as a page -----------------------------------------------------------------------------------------
+def _notes(dataset: Dataset, broken: Mapping[str, BenchError]) -> Iterator[Finding]:
+    """What was left out of the files, objects outside their image apart from the rest."""
+    for note in dataset.notes:
+        if note.partition(": ")[0] not in broken:
+            yield Finding("note", "outside" if note.endswith(CUT_OFF) else "left out", note)
+
+
+# -- as text, data, a page -----------------------------------------------------------------------------------------
+
+
+def to_text(report: Report, most: int = 5) -> str:
+    """A report for a terminal: a line each finding, at most ``most`` notes of a topic; all problems, last."""
+    told: Counter[str] = Counter()
+    lines = [f"{report.title} ({report.source}): {report.folder}", f"version {report.version}", ""]
+    calm = [f for f in report.findings if f.level != "problem"]
+    for finding in calm:
+        told[finding.topic] += 1
+        if told[finding.topic] <= most or finding.level == "ok":
+            lines.append(f"{finding.level:<8} {finding}")
+    hidden = ", ".join(f"{topic} {n - most}" for topic, n in told.items() if n > most)
+    if hidden:
+        lines.append(f"{'note':<8} more notes of the same kinds, not shown here: {hidden}")
+    lines += [f"{'PROBLEM':<8} {finding}" for finding in report.problems]
+    return "\n".join(lines)
+
+
+def as_plain(report: Report) -> dict[str, Any]:
+    """A report as plain data, with the number of its problems."""
+    return {**asdict(report), "problems": len(report.problems)}
 
 
 def to_html(report: Report, dataset: Dataset, pictures: int = 12) -> str:

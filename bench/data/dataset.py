@@ -16,12 +16,13 @@ from typing import Any, Literal
 import msgspec
 
 from bench.data import splits, synthetic
-from bench.data.cards import Card, ListRule, PartsRule, SeededRule, load_card
+from bench.data.cards import Card, load_card
+from bench.data.membership import members, superfluous
 from bench.data.prepare import PREPARED, is_prepared, prepared_folder
 from bench.data.readers import Entry, Index, Reader, open_reader
 from bench.data.scan import FACTS, ImageFacts, Progress, default_cache, scan
 from bench.data.system import write_whole
-from bench.errors import DataError, OutputError, UnknownNameError
+from bench.errors import BenchError, DataError, OutputError, UnknownNameError
 from bench.instances import Sample
 from bench.records import DatasetVersionRecord, ImageRecord
 from bench.task import ObjectStatistics, Task
@@ -43,6 +44,11 @@ _data_root = data_root  # for functions that have a parameter of that name
 def real_folder(card: Card, root: Path) -> Path | None:
     """Where the real files of a data set lie under ``root``, or None if they are not there."""
     return next((folder for folder in _candidates(card, root) if folder.is_dir()), None)
+
+
+def expected_folder(card: Card, root: Path) -> Path:
+    """Where the real files of a data set lie under ``root``, or should."""
+    return real_folder(card, root) or root / card.folders[0]
 
 
 def _candidates(card: Card, root: Path) -> list[Path]:
@@ -70,6 +76,16 @@ class Split(Sequence[Sample]):
     def ids(self) -> tuple[str, ...]:
         """Image ids in order."""
         return tuple(entry.id for entry in self._entries)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """What is known of each image before it is read: its file, the files of its truth, its group."""
+        return self._entries
+
+    @property
+    def groups(self) -> dict[str, str | None]:
+        """Image id -> the sequence, donor or slide it comes from, in the order of the ids."""
+        return {i: self._groups[i] for i in self.ids}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -140,7 +156,7 @@ class Dataset:
         self._entries = {entry.id: entry for entry in index.entries}
         self._facts = {fact.id: fact for fact in facts}
         self._cache = cache
-        self._members, missing = _resolve(card, index)
+        self._members, missing = members(card, index)
         self.notes = (*index.notes, *missing, *(note for fact in facts for note in fact.notes))
 
     def __repr__(self) -> str:
@@ -291,6 +307,7 @@ def open_dataset(
     cache: Path | None = None,
     progress: Progress | None = None,
     drop_duplicates: bool = False,
+    broken: dict[str, BenchError] | None = None,
 ) -> Dataset:
     """Open a data set on the real files if they are there, else on its stand-in.
 
@@ -306,6 +323,8 @@ def open_dataset(
         progress: called as ``progress(done, total, text)`` while files are generated or read for the first time.
         drop_duplicates: keep one of several images with the same pixels: the one that the card evaluates on, else
             that of the split ``val``, else the first by id. What is left is another version of the data set.
+        broken: if given, an image that cannot be read is left out and put here, with what is wrong, instead of being
+            raised. What is left is another version of the data set.
 
     Raises:
         UnknownNameError: no such card.
@@ -318,20 +337,36 @@ def open_dataset(
     source = _find(card, root, stand_in, cache, progress)
     reader = open_reader(dict(source.format), card.path, source.folder, card.task.classes)
     index = reader.index()
-    identity = [str(source.folder.resolve()), dict(source.format), card.task.classes]
-    key = hashlib.sha256(_canonical(identity)).hexdigest()[:16]
-    kept = cache / "scans" / f"{card.name}-{key}.msgpack"
-    facts = scan(reader, index.entries, source.folder / FACTS if reader.format == PREPARED else kept, progress)
+    facts = scan(reader, index.entries, facts_file(card, source, cache), progress, broken)
+    if broken:
+        index = _without(index, broken)
+        if not index.entries:
+            raise DataError(f"{source.folder}: no image can be read; the first: {next(iter(broken.values())).message}")
     if drop_duplicates:
         index, facts = _without_duplicates(card, index, facts)
     return Dataset(card, source, reader, index, facts, cache)
 
 
-def _find(card: Card, root: Path, stand_in: bool | None, cache: Path, progress: Progress | None) -> Source:
-    if stand_in is not True and is_prepared(card, root):
+def facts_file(card: Card, source: Source, cache: Path) -> Path:
+    """Where what is known of the images of a source is kept; see :mod:`bench.data.scan`."""
+    if source.format["name"] == PREPARED:
+        return source.folder / FACTS
+    identity = [str(source.folder.resolve()), dict(source.format), card.task.classes]
+    key = hashlib.sha256(_canonical(identity)).hexdigest()[:16]
+    return cache / "scans" / f"{card.name}-{key}.msgpack"
+
+
+def real_source(card: Card, root: Path) -> Source | None:
+    """The real files of a data set under a data root, prepared ones first, or None if they are not there."""
+    if is_prepared(card, root):
         return Source("real", prepared_folder(card, root), {"name": PREPARED})
-    if stand_in is not True and (found := real_folder(card, root)) is not None:
-        return Source("real", found, card.format)
+    found = real_folder(card, root)
+    return None if found is None else Source("real", found, card.format)
+
+
+def _find(card: Card, root: Path, stand_in: bool | None, cache: Path, progress: Progress | None) -> Source:
+    if stand_in is not True and (real := real_source(card, root)) is not None:
+        return real
     if stand_in is False or card.stand_in is None:
         looked = ", ".join(str(c) for c in _candidates(card, root))
         what = "no stand-in exists for it" if card.stand_in is None else "the stand-in was not wanted"
@@ -344,49 +379,16 @@ def _find(card: Card, root: Path, stand_in: bool | None, cache: Path, progress: 
     return Source("synthetic", folder, table)
 
 
+def _without(index: Index, broken: Mapping[str, BenchError]) -> Index:
+    notes = (f"{image}: cannot be read, left out: {error.message}" for image, error in broken.items())
+    return Index(tuple(e for e in index.entries if e.id not in broken), (*index.notes, *notes))
+
+
 def _without_duplicates(card: Card, index: Index, facts: Sequence[ImageFacts]) -> tuple[Index, tuple[ImageFacts, ...]]:
-    splits_of, _ = _resolve(card, index)
-    default = splits_of[card.default_scheme]
-    order = {i: rank for rank, split in enumerate((card.evaluate, "val")) for i in default.get(split, ())}
-    kept: dict[str, str] = {}
-    notes: list[str] = []
-    for fact in sorted(facts, key=lambda f: (order.get(f.id, len(order)), f.id)):
-        if fact.pixels in kept:
-            notes.append(f"{fact.id}: the same image as {kept[fact.pixels]}, left out")
-        else:
-            kept[fact.pixels] = fact.id
-    left = set(kept.values())
-    entries = tuple(e for e in index.entries if e.id in left)
-    return Index(entries, (*index.notes, *sorted(notes))), tuple(f for f in facts if f.id in left)
-
-
-def _resolve(card: Card, index: Index) -> tuple[dict[str, dict[str, tuple[str, ...]]], list[str]]:
-    """Scheme -> split -> ids, and a note for each listed image that is not there."""
-    notes: list[str] = []
-    members: dict[str, dict[str, tuple[str, ...]]] = {}
-    for scheme, rule in card.schemes.items():
-        match rule:
-            case PartsRule():
-                chosen = [e for e in index.entries if not rule.groups or e.group in rule.groups]
-                members[scheme] = {
-                    split: tuple(e.id for e in chosen if e.part in parts) for split, parts in rule.splits.items()
-                }
-            case SeededRule():
-                besides = {part for parts in rule.whole.values() for part in parts}
-                chosen = [e for e in index.entries if (e.part in rule.parts if rule.parts else e.part not in besides)]
-                groups = {e.id: e.group or e.id for e in chosen} if rule.by == "group" else None
-                members[scheme] = splits.seeded_splits([e.id for e in chosen], rule.splits, rule.seed, groups)
-                for split, parts in rule.whole.items():
-                    members[scheme][split] = tuple(e.id for e in index.entries if e.part in parts)
-            case ListRule():
-                here = {e.id for e in index.entries}
-                members[scheme] = {}
-                for split, file in rule.splits.items():
-                    listed = splits.read_list(card.path.parent / file)
-                    members[scheme][split] = tuple(sorted(here & set(listed)))
-                    if absent := len(set(listed) - here):
-                        notes.append(f"{card.path.parent / file}: {absent} of its {len(listed)} images are not there")
-    return members, notes
+    dropped = superfluous(card, index, {fact.id: fact.pixels for fact in facts})
+    notes = sorted(f"{i}: the same image as {same}, left out" for i, same in dropped.items())
+    entries = tuple(e for e in index.entries if e.id not in dropped)
+    return Index(entries, (*index.notes, *notes)), tuple(f for f in facts if f.id not in dropped)
 
 
 def _measured(file: Path | None, reader: Reader, images: Sequence[tuple[Entry, ImageFacts]]) -> ObjectStatistics | None:

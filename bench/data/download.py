@@ -20,13 +20,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import msgspec
+
 from bench.data.cards import Card, DownloadTable
 from bench.data.scan import Progress
-from bench.data.system import writing
+from bench.data.system import write_whole, writing
 from bench.errors import DataError, OutputError, UsageError
 
 ARCHIVES = ".downloads"
 """Folder, in that of the data set, for archives and what is half fetched."""
+RECEIPT = "fetched.json"
+"""File in it that :func:`receipt` reads."""
 _BLOCK = 1 << 18
 _ATTEMPTS = 4
 _PAUSE = 2.0
@@ -69,21 +73,36 @@ def download(
     return folder
 
 
+def receipt(folder: Path) -> dict[str, str]:
+    """What was fetched into a data set's folder: address -> sha256 of what came.
+
+    The owners of most data sets publish no checksum: this is what to compare, or to write into the card.
+
+    Raises:
+        DataError: the file that keeps it is damaged.
+    """
+    path = folder / ARCHIVES / RECEIPT
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, str])
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except msgspec.DecodeError:
+        raise DataError(f"{path}: not what this program wrote", "take it away") from None
+
+
 def _fetch_and_place(item: DownloadTable, folder: Path, progress: Progress | None, timeout: float) -> None:
-    if not item.unpack:
-        target = folder / item.to
-        if not target.is_file():
-            fetch(item.url, target, sha256=item.sha256, md5=item.md5, progress=progress, timeout=timeout)
-        return
     archive = folder / ARCHIVES / _name(item.url)
     unpacked = archive.with_name(f"{archive.name}.unpacked")
-    if unpacked.is_file():
-        return
-    if not archive.is_file():
-        fetch(item.url, archive, sha256=item.sha256, md5=item.md5, progress=progress, timeout=timeout)
-    unpack(archive, folder / item.to, progress)
-    with writing(unpacked) as file:
-        file.write(b"")
+    target = archive if item.unpack else folder / item.to
+    if not (target.is_file() or (item.unpack and unpacked.is_file())):
+        found = fetch(item.url, target, sha256=item.sha256, md5=item.md5, progress=progress, timeout=timeout)
+        kept = {**receipt(folder), item.url: found}
+        write_whole(folder / ARCHIVES / RECEIPT, msgspec.json.format(msgspec.json.encode(kept)))
+    if item.unpack and not unpacked.is_file():
+        unpack(archive, folder / item.to, progress)
+        write_whole(unpacked, b"")
 
 
 def fetch(
@@ -94,7 +113,7 @@ def fetch(
     md5: str | None = None,
     progress: Progress | None = None,
     timeout: float = _TIMEOUT,
-) -> None:
+) -> str:
     """Fetch one file. What a broken connection or a kill left is gone on with, if the server's file is still the same.
 
     Args:
@@ -104,6 +123,9 @@ def fetch(
         md5: the same.
         progress: called with bytes.
         timeout: seconds without a byte.
+
+    Returns:
+        the sha256 of the content.
 
     Raises:
         DataError: the server refuses, stays silent, or sends another content.
@@ -130,11 +152,12 @@ def fetch(
             else:
                 reason = " ".join(str(getattr(problem, "reason", problem)).split()) or type(problem).__name__
                 raise DataError(f"{url}: {reason}", "repeat the command: it goes on where this stopped") from None
-        for name, expected in (("sha256", sha256), ("md5", md5)):
-            if expected is not None:
-                _compare(url, part, name, expected)
+        if md5 is not None:
+            _compare(url, part, "md5", md5)
+        found = _compare(url, part, "sha256", sha256)
         part.replace(target)
         state.unlink(missing_ok=True)
+        return found
     except OSError as error:
         raise OutputError(
             f"{target}: cannot be written: {error.strerror}", "free some space, or name another data root"
@@ -216,15 +239,17 @@ def _mark(state: Path) -> str | None:
     return None
 
 
-def _compare(url: str, part: Path, name: str, expected: str) -> None:
+def _compare(url: str, part: Path, name: str, expected: str | None) -> str:
+    """The digest of what was fetched, once it is what is expected, if anything is."""
     make: Callable[[], Any] = getattr(hashlib, name)
     with part.open("rb") as file:
         found = hashlib.file_digest(file, make).hexdigest()
-    if found != expected:
+    if expected is not None and found != expected:
         part.unlink()
         raise DataError(
             f"{url}: its {name} is {found}, the card expects {expected}", "the file on the server is another"
         )
+    return found
 
 
 def _name(url: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bench.data import synthetic
 from bench.data.cards import Card, list_cards
-from bench.data.dataset import real_folder
-from bench.data.prepare import is_prepared, prepared_folder
-from bench.data.scan import default_cache
+from bench.data.dataset import Source, data_root, facts_file, real_source
+from bench.data.prepare import PREPARED
+from bench.data.scan import default_cache, kept_facts
 from bench.errors import BenchError
 
 State = Literal["prepared", "real", "stand-in", "stand-in can be made", "missing"]
@@ -24,13 +24,75 @@ class Row:
         card: of the data set.
         state: what :func:`bench.data.open_dataset` would open.
         folder: where that lies, or None.
+        images: how many it has, where that is known without reading it: of a stand-in, or when it was read before.
+        instances: the same.
         advice: how to get the real files, where they are not here.
     """
 
     card: Card
     state: State
     folder: Path | None
+    images: int | None = None
+    instances: int | None = None
     advice: str = ""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What is under a data root: a row for each card, and what is wrong with the cards that cannot be read."""
+
+    root: Path
+    rows: tuple[Row, ...]
+    broken: dict[str, BenchError]
+
+
+def examine(given: Path | None = None) -> Overview:
+    """What is under the data root: the one given, else that of the environment, else ``./data``."""
+    root = data_root(given).absolute()
+    return Overview(root, *overview(root))
+
+
+def table(found: Overview) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Columns and rows for a terminal; "-" where nothing was counted yet."""
+
+    def shown(number: int | None) -> str:
+        return "-" if number is None else str(number)
+
+    rows = [
+        [
+            row.card.name,
+            row.state,
+            shown(row.images),
+            shown(row.card.expected.images),
+            shown(row.instances),
+            str(row.folder) if row.state in ("prepared", "real") else f"bench data download {row.card.name}",
+        ]
+        for row in found.rows
+    ]
+    return ("name", "here", "images", "complete", "instances", "where, or how to get the real files"), rows
+
+
+def as_plain(found: Overview) -> dict[str, Any]:
+    """The same as plain data."""
+    items = [
+        {
+            "name": row.card.name,
+            "title": row.card.title,
+            "state": row.state,
+            "folder": None if row.folder is None else str(row.folder),
+            "images": row.images,
+            "instances": row.instances,
+            "expected": {
+                "images": row.card.expected.images,
+                "instances": row.card.expected.instances,
+                "splits": row.card.expected.splits,
+            },
+            "licence": row.card.licence,
+            "advice": row.advice,
+        }
+        for row in found.rows
+    ]
+    return {"data_root": str(found.root), "items": items, "broken": {n: str(e) for n, e in found.broken.items()}}
 
 
 def overview(root: Path, cache: Path | None = None) -> tuple[tuple[Row, ...], dict[str, BenchError]]:
@@ -45,15 +107,25 @@ def overview(root: Path, cache: Path | None = None) -> tuple[tuple[Row, ...], di
 
 
 def _row(card: Card, root: Path, cache: Path) -> Row:
-    if is_prepared(card, root):
-        return Row(card, "prepared", prepared_folder(card, root))
-    if (found := real_folder(card, root)) is not None:
-        return Row(card, "real", found)
+    real = real_source(card, root)
+    if real is not None:
+        state: State = "prepared" if real.format["name"] == PREPARED else "real"
+        return Row(card, state, real.folder, *_counts(card, real, cache))
     if card.downloads:
         advice = f"bench data download {card.name}"
     else:
         advice = card.obtain or f"get them from {card.url}, into {root / card.folders[0]}"
     if card.stand_in is None:
-        return Row(card, "missing", None, advice)
+        return Row(card, "missing", None, advice=advice)
     folder = synthetic.made(card, root / "synthetic", cache / "synthetic")
-    return Row(card, "stand-in" if folder else "stand-in can be made", folder, advice)
+    if folder is None:
+        return Row(card, "stand-in can be made", None, synthetic.planned(card), advice=advice)
+    source = Source("synthetic", folder, synthetic.format_of(card))
+    _, instances = _counts(card, source, cache)
+    return Row(card, "stand-in", folder, synthetic.planned(card), instances, advice)
+
+
+def _counts(card: Card, source: Source, cache: Path) -> tuple[int | None, int | None]:
+    """Images and instances, as they were when the files were last read."""
+    facts = kept_facts(facts_file(card, source, cache))
+    return (None, None) if facts is None else (len(facts), sum(fact.instances or 0 for fact in facts))

@@ -22,6 +22,10 @@ _FILTER_UP, _FILTER_AVERAGE = 2, 3
 _END_OF_BLOCK = 256
 _SYMBOLS = 286
 _SHORTEST_MATCH, _LONGEST_MATCH = 3, 258
+_LONGEST_HEADER = 4096
+"""More bits than the header of a block takes: 17, 3 for each of 19 code lengths, at most 7 for each of 287 lengths."""
+_AT_ONCE = 1 << 14
+"""Symbols that are written at once: few enough to stay in a processor's cache."""
 
 # RFC 1951, section 3.2.5: the match lengths at which the codes 257 to 285 begin, and their extra bits.
 _LENGTH_BASE = np.array([*range(3, 11), *range(11, 19, 2), *range(19, 35, 4), *range(35, 67, 8), *range(67, 131, 16),
@@ -57,17 +61,19 @@ def deflate(raw: NDArray[np.uint8]) -> bytes:
     counts[_END_OF_BLOCK] = 1
     lengths = _code_lengths(counts, 15)
     codes = _codes(lengths)
-    values, sizes = codes[symbols], lengths[symbols]
-    # After a length come its extra bits and the one code of distance 1, which is a single 0 bit.
-    match = np.flatnonzero(symbols > _END_OF_BLOCK)
-    values[match] |= extra[match] << sizes[match]
-    sizes[match] += extra_bits[match] + 1
-    head_values, head_sizes = _block_header(lengths)
-    end = codes[_END_OF_BLOCK], lengths[_END_OF_BLOCK]
-    return _pack(
-        np.concatenate([head_values, values, [end[0]]]),
-        np.concatenate([head_sizes, sizes, [end[1]]]),
-    )
+    bits = int(np.dot(counts, lengths)) + int(extra_bits.sum()) + int(np.count_nonzero(symbols > _END_OF_BLOCK))
+    stream = _Stream(bits + _LONGEST_HEADER)
+    stream.add(*_block_header(lengths))
+    for start in range(0, len(symbols), _AT_ONCE):
+        its = slice(start, start + _AT_ONCE)
+        values, sizes = codes.take(symbols[its]), lengths.take(symbols[its])
+        # After a length come its extra bits and the one code of distance 1, which is a single 0 bit.
+        match = np.flatnonzero(symbols[its] > _END_OF_BLOCK)
+        values[match] |= extra[its][match].astype(np.int64) << sizes[match]
+        sizes[match] += extra_bits[its][match] + 1
+        stream.add(values, sizes)
+    stream.add(codes[[_END_OF_BLOCK]], lengths[[_END_OF_BLOCK]])
+    return stream.content()
 
 
 def _filtered(rows: NDArray[np.uint8], pixel: int) -> NDArray[np.uint8]:
@@ -84,7 +90,7 @@ def _filtered(rows: NDArray[np.uint8], pixel: int) -> NDArray[np.uint8]:
     return out.reshape(-1)
 
 
-def _tokens(raw: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def _tokens(raw: NDArray[np.uint8]) -> tuple[NDArray[np.int16], NDArray[np.int16], NDArray[np.int16]]:
     """Literals and matches as symbols of the literal/length alphabet, with the number of extra bits and these."""
     starts = np.concatenate(([0], np.flatnonzero(raw[1:] != raw[:-1]) + 1))
     runs = np.diff(starts, append=len(raw))
@@ -105,7 +111,7 @@ def _tokens(raw: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64
         begins[tail[~matched & (rest > place)] + place] = True
 
     places = np.flatnonzero(begins)
-    symbols = raw[places].astype(np.int64)
+    symbols = raw[places].astype(np.int16)
     extra_bits, extra = np.zeros_like(symbols), np.zeros_like(symbols)
     at = np.flatnonzero(match[places])
     lengths = match[places[at]]
@@ -159,17 +165,29 @@ def _codes(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     return codes
 
 
-def _pack(values: NDArray[np.int64], sizes: NDArray[np.int64]) -> bytes:
+class _Stream:
     """Values of up to 21 bits one after the other, lowest bit first."""
-    ends = np.cumsum(sizes)
-    starts = ends - sizes
-    words = int(ends[-1] + 31) // 32 + 1
-    # The values that begin in a word share no bit, so their sum stays below 2 ** 53 and is exact in float64.
-    sums = np.bincount(starts >> 5, weights=(values << (starts & 31)).astype(np.float64), minlength=words)
-    wide = sums.astype(np.uint64)
-    low = wide & np.uint64(0xFFFFFFFF)
-    low[1:] |= wide[:-1] >> np.uint64(32)
-    return low.astype("<u4").tobytes()[: int(ends[-1] + 7) // 8]
+
+    def __init__(self, most_bits: int) -> None:
+        self._words = np.zeros(most_bits // 32 + 2, np.uint64)
+        self._bits = 0
+
+    def add(self, values: NDArray[np.int64], sizes: NDArray[np.int64]) -> None:
+        """Append values, each of its number of bits."""
+        ends = np.cumsum(sizes)
+        ends += self._bits
+        starts = ends - sizes
+        first = self._bits >> 5
+        # The values that begin in a word share no bit, so their sum stays below 2 ** 53 and is exact in float64.
+        sums = np.bincount((starts >> 5) - first, weights=(values << (starts & 31)).astype(np.float64))
+        self._words[first : first + len(sums)] += sums.astype(np.uint64)
+        self._bits = int(ends[-1])
+
+    def content(self) -> bytes:
+        """Everything, as bytes."""
+        low = self._words & np.uint64(0xFFFFFFFF)
+        low[1:] |= self._words[:-1] >> np.uint64(32)
+        return low.astype("<u4").tobytes()[: (self._bits + 7) // 8]
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

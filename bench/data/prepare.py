@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import filelock
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.data.cards import Card, read_card
-from bench.data.readers import Entry, Reader, open_reader
+from bench.data.membership import superfluous
+from bench.data.readers import Entry, Index, Reader, open_reader
 from bench.data.readers.prepared import (
     CLASSES,
     CROWD,
@@ -26,11 +29,12 @@ from bench.data.readers.prepared import (
     SPANS,
     PreparedImage,
     PreparedIndex,
+    read_index,
 )
 from bench.data.scan import FACTS, ImageFacts, Progress, facts_of, fingerprint, save_facts
 from bench.data.system import processors, write_whole, writing
 from bench.data.workers import be_worker, run
-from bench.errors import DataError, OutputError
+from bench.errors import DataError, OutputError, UsageError
 
 PREPARED = "prepared"
 """Folder of a data root in which prepared data sets lie, and the name of their format."""
@@ -50,10 +54,18 @@ def is_prepared(card: Card, root: Path) -> bool:
     return (prepared_folder(card, root) / INDEX).is_file()
 
 
-def prepare(card: Card, source: Path, root: Path, progress: Progress | None = None, again: bool = False) -> Path:
+def prepare(
+    card: Card,
+    source: Path,
+    root: Path,
+    progress: Progress | None = None,
+    again: bool = False,
+    drop_duplicates: bool = False,
+) -> Path:
     """Read a download once and write it in the compact form.
 
-    Every image is decoded and every mask checked. Image files are linked where the file system can, else copied.
+    Every image is decoded and every mask checked. Image files are linked where the file system can, else copied. The
+    result is there whole or not at all; one that was there before stays until then.
 
     Args:
         card: of the data set.
@@ -61,37 +73,75 @@ def prepare(card: Card, source: Path, root: Path, progress: Progress | None = No
         root: the data root; the result lies below it.
         progress: called as ``progress(done, total, text)``.
         again: make it anew even if it is there.
+        drop_duplicates: leave out all but one of several images with the same pixels, as
+            :func:`bench.data.membership.superfluous` chooses; each is noted.
 
     Returns:
         the folder.
 
     Raises:
+        UsageError: it is there, and duplicates were treated otherwise; or another process is making it.
         DataError: a broken download.
         OutputError: the result cannot be written.
     """
+    if source.is_file():
+        raise DataError(f"{source}: a file, not a folder", "unpack it, and name the folder")
     if not source.is_dir():
         raise DataError(f"{source}: no such folder", f"name the folder of the download of {card.name}")
     folder = prepared_folder(card, root)
     if is_prepared(card, root) and not again:
+        if read_index(folder).without_duplicates != drop_duplicates:
+            kept = "with" if drop_duplicates else "without"
+            raise UsageError(f"{card.name} is already prepared {kept} duplicates, in {folder}", "--again replaces it")
         return folder
+    if source.resolve() == folder.resolve():
+        raise UsageError(f"{source}: that is the prepared form itself", "name the folder of the download")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / INDEX).unlink(missing_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written: {error.strerror}", "name another data root") from None
+    with _alone(folder):
+        staging, former = (folder.with_name(f".{folder.name}.{kind}") for kind in ("part", "former"))
+        for rest in (staging, former):  # what a kill left
+            shutil.rmtree(rest, ignore_errors=True)
+        try:
+            _make(card, source, staging, progress, drop_duplicates)
+            _replace(folder, staging, former)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+            shutil.rmtree(former, ignore_errors=True)
+    return folder
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from preparing the same data set."""
+    lock = filelock.FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0)
+    try:
+        with lock:
+            yield
+    except filelock.Timeout:
+        raise UsageError(f"{folder}: another process is making it", "wait until that has ended") from None
+
+
+def _make(card: Card, source: Path, folder: Path, progress: Progress | None, drop_duplicates: bool) -> None:
     workers = min(_MOST_WORKERS, processors())
     arguments = [str(card.path), str(source.absolute()), str(folder.absolute())]
-    done = 0
+    for done, total in enumerate(run("bench.data.prepare", arguments, workers), 1):
+        if progress:
+            progress(done, int(total), f"preparing {card.name}")
+    _merge(card, folder, workers, drop_duplicates)
+    for worker in range(workers):
+        shutil.rmtree(folder / f"{_PART}-{worker}", ignore_errors=True)
+
+
+def _replace(folder: Path, new: Path, former: Path) -> None:
     try:
-        for total in run("bench.data.prepare", arguments, workers):
-            done += 1
-            if progress:
-                progress(done, int(total), f"preparing {card.name}")
-        _merge(card, folder, workers)
-    finally:
-        for worker in range(workers):
-            shutil.rmtree(folder / f"{_PART}-{worker}", ignore_errors=True)
-    return folder
+        if folder.exists():
+            folder.rename(former)
+        new.rename(folder)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror}", "name another data root") from None
 
 
 # -- a worker ------------------------------------------------------------------------------------------
@@ -159,7 +209,7 @@ def _place(image: Path, source: Path, folder: Path) -> str:
     return target.relative_to(folder).as_posix()
 
 
-def _merge(card: Card, folder: Path, workers: int) -> None:
+def _merge(card: Card, folder: Path, workers: int, drop_duplicates: bool) -> None:
     """One result of all parts."""
     images: list[PreparedImage] = []
     facts: dict[str, ImageFacts] = {}
@@ -198,10 +248,25 @@ def _merge(card: Card, folder: Path, workers: int) -> None:
         digest.hexdigest(),
         (folder / MASKS).stat().st_mtime_ns,
     )
+    if drop_duplicates:
+        index = _without_duplicates(card, folder, index, facts)
     write_whole(folder / INDEX, msgspec.msgpack.encode(index))
     entries = open_reader({"name": PREPARED}, card.path, folder, ()).index().entries
     known = {e.id: msgspec.structs.replace(facts[e.id], fingerprint=fingerprint(folder, e)) for e in entries}
     save_facts(folder / FACTS, known)
+
+
+def _without_duplicates(
+    card: Card, folder: Path, index: PreparedIndex, facts: Mapping[str, ImageFacts]
+) -> PreparedIndex:
+    """Leave out the images of which there is an equal one. Their masks stay where they are, and are not read."""
+    entries = tuple(Entry(i.id, folder / i.file, (), i.part, i.group) for i in index.images)
+    dropped = superfluous(card, Index(entries), {e.id: facts[e.id].pixels for e in entries})
+    kept = tuple(image for image in index.images if image.id not in dropped)
+    for file in {image.file for image in index.images} - {image.file for image in kept}:
+        (folder / file).unlink()
+    notes = sorted(f"{i}: the same image as {same}, left out" for i, same in dropped.items())
+    return msgspec.structs.replace(index, images=kept, notes=(*index.notes, *notes), without_duplicates=True)
 
 
 if __name__ == "__main__":

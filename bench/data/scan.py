@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from bench.data.readers import Entry, Reader, Truth
 from bench.data.system import processors, write_whole
-from bench.errors import DataError, OutputError
+from bench.errors import BenchError, DataError, OutputError
 from bench.instances import Instances
 
 Progress = Callable[[int, int, str], None]
@@ -102,7 +102,11 @@ def facts_of(entry: Entry, fingerprint: str, image: NDArray[Any], truth: Truth) 
 
 
 def scan(
-    reader: Reader, entries: Iterable[Entry], cache_file: Path | None, progress: Progress | None = None
+    reader: Reader,
+    entries: Iterable[Entry],
+    cache_file: Path | None,
+    progress: Progress | None = None,
+    broken: dict[str, BenchError] | None = None,
 ) -> tuple[ImageFacts, ...]:
     """The facts of all ``entries``, from the cache where their files did not change.
 
@@ -111,27 +115,48 @@ def scan(
         entries: its images.
         cache_file: where the facts are kept, or None. If it cannot be written, nothing is kept.
         progress: called for each image that is read.
+        broken: if given, an image with broken files is left out and put here instead of being raised.
 
     Raises:
         DataError: broken or contradictory files.
     """
-    entries = list(entries)
     known = _load_cache(cache_file)
-    fingerprints = {entry.id: fingerprint(reader.root, entry) for entry in entries}
+    entries = list(entries)
+    fingerprints: dict[str, str] = {}
+    for entry in entries:
+        with _collecting(broken, entry):
+            fingerprints[entry.id] = fingerprint(reader.root, entry)
     facts = {i: known[i] for i in fingerprints if i in known and known[i].fingerprint == fingerprints[i]}
-    missing = [entry for entry in entries if entry.id not in facts]
+    missing = [entry for entry in entries if entry.id in fingerprints and entry.id not in facts]
+
+    def read(entry: Entry) -> ImageFacts | None:
+        with _collecting(broken, entry):
+            return read_facts(reader, entry, fingerprints[entry.id])
+        return None
+
     if missing:
         pool = ThreadPoolExecutor(max_workers=min(8, processors()))
         try:
-            results = pool.map(lambda e: read_facts(reader, e, fingerprints[e.id]), missing)
-            for done, fact in enumerate(results, 1):
-                facts[fact.id] = fact
+            for done, fact in enumerate(pool.map(read, missing), 1):
+                if fact is not None:
+                    facts[fact.id] = fact
                 if progress:
                     progress(done, len(missing), f"reading {reader.root.name}")
         finally:
             pool.shutdown(cancel_futures=True)
             save_facts(cache_file, facts)
-    return tuple(facts[entry.id] for entry in entries)
+    return tuple(facts[entry.id] for entry in entries if entry.id in facts)
+
+
+@contextlib.contextmanager
+def _collecting(broken: dict[str, BenchError] | None, entry: Entry) -> Iterator[None]:
+    """Put the error of an image into ``broken`` if that is given."""
+    try:
+        yield
+    except DataError as error:
+        if broken is None:
+            raise
+        broken[entry.id] = error
 
 
 def default_cache() -> Path:
@@ -156,6 +181,12 @@ def fingerprint(root: Path, entry: Entry) -> str:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from error
         digest.update(f"\0{os.path.relpath(path, root)}\0{status.st_size}\0{status.st_mtime_ns}".encode())
     return digest.hexdigest()[:32]
+
+
+def kept_facts(path: Path) -> tuple[ImageFacts, ...] | None:
+    """What an earlier :func:`scan` kept in that file, or None. The files may have changed since."""
+    found = _load_cache(path)
+    return tuple(found.values()) if found else None
 
 
 def _load_cache(path: Path | None) -> dict[str, ImageFacts]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.data.system import write_whole
 from bench.imaging import to_rgb8
 from bench.instances import Instances, Sample
 
@@ -43,6 +46,23 @@ def contact_sheet(
             page.paste(tile, (_GAP + i * (width + _GAP), top))
         top += height + _GAP
     return page
+
+
+def write_sheet(path: Path, samples: Iterable[Sample], *, columns: int = 4, outlines: bool = True) -> None:
+    """Write a contact sheet as PNG.
+
+    Args:
+        path: of the file.
+        samples: one after the other.
+        columns: images in a row at most.
+        outlines: whether the outlines of the truth are drawn.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    page = io.BytesIO()
+    contact_sheet(samples, columns=columns, outlines=outlines).save(page, "PNG")
+    write_whole(path, page.getvalue())
 
 
 def outlined(image: NDArray[np.uint8], instances: Instances) -> NDArray[np.uint8]:

@@ -187,13 +187,15 @@ def test_a_kill_half_way_is_redone(mine: Path, tmp_path: Path, cards: Path):
     process = subprocess.Popen([sys.executable, "-c", code], env=os.environ, start_new_session=True)
     folder = tmp_path / "root" / "prepared" / "mine"
     deadline = time.monotonic() + 60
-    while not any(folder.rglob("*.png")) and time.monotonic() < deadline and process.poll() is None:
+    staging = folder.with_name(".mine.part")
+    while not any(staging.rglob("*.png")) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.002)
     os.killpg(process.pid, 9)
     process.wait()
     prepare(read_card(cards / "mine.toml"), mine, tmp_path / "root")
     assert len(open_dataset("mine", tmp_path / "root")) == 6
     verify(folder)
+    assert not staging.exists()
 
 
 def test_faults_of_a_prepared_folder(mine: Path, tmp_path: Path):

@@ -429,6 +429,7 @@ def test_annotations_without_a_mask_are_left_out_and_noted(
         "annotation 0 of a: no mask, left out",
         "annotation 1 of a: no mask, left out",
         "annotation 2 of a: no mask, left out",
+        "1 annotations of a (the first: 3) reach outside the image, cut off at its border",
         "annotation 3 of a: its mask has no pixel in the image, left out",
     ]
 

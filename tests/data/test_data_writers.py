@@ -219,3 +219,67 @@ def test_tiff_files_as_tifffile_reads_them(tmp_path_factory: pytest.TempPathFact
     assert read.dtype == array.dtype
     assert np.array_equal(read, array)
     assert np.array_equal(np.asarray(Image.open(path)), array)
+
+
+# -- whatever the masks -----------------------------------------------------------------------------------
+
+MASKS = (
+    st.integers(1, 6)
+    .flatmap(lambda count: arrays.arrays(np.bool_, st.tuples(st.just(count), st.integers(1, 12), st.integers(1, 12))))
+    .filter(lambda stack: bool(stack.any(axis=(1, 2)).all()))
+)
+"""Stacks of masks that may overlap, none of them empty."""
+LABELS = arrays.arrays(np.uint16, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 5))
+
+
+def folder_with_image(tmp_path_factory: pytest.TempPathFactory, shape: tuple[int, ...]) -> Path:
+    folder = tmp_path_factory.mktemp("round")
+    Image.fromarray(np.zeros(shape, np.uint8)).save(folder / "a.png")
+    return folder
+
+
+def read_back(folder: Path, table: dict[str, object], classes: tuple[str, ...] = ("one", "two")) -> Instances:
+    opened = open_reader(table, Path("card.toml"), folder, classes)
+    (entry,) = opened.index().entries
+    truth = opened.truth(entry, *opened.image(entry).shape[:2]).instances
+    assert truth is not None
+    return truth
+
+
+@settings(max_examples=30, deadline=None)
+@given(MASKS, st.data())
+def test_any_masks_survive_coco(
+    tmp_path_factory: pytest.TempPathFactory, stack: NDArray[np.bool_], data: st.DataObject
+):
+    classes = data.draw(st.lists(st.integers(0, 1), min_size=len(stack), max_size=len(stack)))
+    crowd = data.draw(st.lists(st.booleans(), min_size=len(stack), max_size=len(stack)))
+    written = Instances.from_masks(stack, class_ids=classes, crowd=crowd)
+    folder = folder_with_image(tmp_path_factory, stack.shape[1:])
+    write_coco(folder / "truth.json", [Annotated("a", written, "a.png")], ("one", "two"))
+    table = {"name": "coco", "annotations": {"": ["truth.json"]}}
+    assert read_back(folder, table) == written
+
+
+@settings(max_examples=30, deadline=None)
+@given(MASKS, st.sampled_from(["row", "column"]))
+def test_any_masks_survive_kaggle(tmp_path_factory: pytest.TempPathFactory, stack: NDArray[np.bool_], order: str):
+    written = Instances.from_masks(stack)
+    folder = folder_with_image(tmp_path_factory, stack.shape[1:])
+    write_kaggle(folder / "t.csv", [Annotated("a", written)], order, policy=None)
+    table = {
+        "name": "kaggle_csv", "order": order, "id": "id", "mask": "predicted", "images": {"": ["{id}.png"]},
+        "tables": {"": ["t.csv"]},
+    }  # fmt: skip
+    assert read_back(folder, table) == written
+
+
+@settings(max_examples=30, deadline=None)
+@given(LABELS)
+def test_any_labels_survive_label_images_and_ctc(tmp_path_factory: pytest.TempPathFactory, labels: NDArray[np.uint16]):
+    written = Instances.from_label_map(labels)
+    folder = folder_with_image(tmp_path_factory, labels.shape)
+    write_label_images(folder / "labels", [Annotated("a", written)])
+    table = {"name": "label_pairs", "images": ["{stem}.png"], "labels": ["labels/{stem}.tif"]}
+    assert read_back(folder, table) == written
+    (mask,) = write_ctc_results(folder, "01", [(0, Annotated("a", written))])
+    assert Instances.from_label_map(tifffile.imread(mask)) == written

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from bench.data.images import read_image
 from bench.instances import Instances
 
+CUT_OFF = "reach outside the image, cut off at its border"
+"""How a note ends that tells of truth which reaches outside its image."""
+
 
 @dataclass(frozen=True)
 class Entry:

@@ -16,7 +16,7 @@ from pycocotools import mask as coco_mask
 
 from bench import rle
 from bench.data import patterns
-from bench.data.readers.base import Entry, Index, Reader, Truth
+from bench.data.readers.base import CUT_OFF, Entry, Index, Reader, Truth
 from bench.errors import DataError
 from bench.instances import Instances
 
@@ -340,7 +340,8 @@ def _masks(
     masks: list[bytes | None] = []
     single: list[_Polygon] = []
     places: list[int] = []
-    farthest = 10 * (height + width)
+    farthest, near = 10 * (height + width), min(height, width) + 1
+    outside: list[int] = []
     for i, segmentation in enumerate(_segmentations(entry, annotations)):
         if isinstance(segmentation, _RunLengths):
             masks.append(_from_run_lengths(segmentation, height, width, _where(entry, annotations[i])))
@@ -350,9 +351,15 @@ def _masks(
             if len(polygon) % 2:
                 numbers = f"a polygon of {len(polygon)} numbers, which are not pairs of x and y"
                 raise DataError(f"{_where(entry, annotations[i])}: {numbers}")
-            if max(polygon) > farthest or min(polygon) < -farthest:
-                outside = f"a polygon reaches {max(map(abs, polygon)):g}, the image is {height} x {width} pixels"
-                raise DataError(f"{_where(entry, annotations[i])}: {outside}")
+            least, most = min(polygon), max(polygon)
+            if most > farthest or least < -farthest:
+                far = f"a polygon reaches {max(map(abs, polygon)):g}, the image is {height} x {width} pixels"
+                raise DataError(f"{_where(entry, annotations[i])}: {far}")
+            # Outlines on the border itself are usual: a pixel beyond it is nothing to tell of.
+            if (least < -1 or most > near) and (
+                least < -1 or max(polygon[0::2]) > width + 1 or max(polygon[1::2]) > height + 1
+            ):
+                outside.append(i)
         masks.append(None)
         if len(polygons) == 1:
             single += polygons  # the usual case: drawn below, all in one call
@@ -363,6 +370,9 @@ def _masks(
             notes.append(f"{_where(entry, annotations[i])}: no mask, left out")
     for i, drawn in zip(places, coco_mask.frPyObjects(single, height, width) if single else (), strict=True):
         masks[i] = drawn["counts"]
+    if outside:
+        first = annotations[outside[0]].id
+        notes.append(f"{entry.truth[0]}: {len(set(outside))} annotations of {entry.id} (the first: {first}) {CUT_OFF}")
     return masks, notes
 
 

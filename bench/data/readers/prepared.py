@@ -48,6 +48,7 @@ class PreparedIndex(msgspec.Struct, frozen=True):
         notes: what was left out of the download, with the reason.
         sha256: of ``masks.bin``.
         masks_time: when it was written, in nanoseconds; while that is the same its content is taken to be.
+        without_duplicates: whether images of which there was an equal one were left out.
     """
 
     format: int
@@ -57,6 +58,7 @@ class PreparedIndex(msgspec.Struct, frozen=True):
     notes: tuple[str, ...]
     sha256: str
     masks_time: int
+    without_duplicates: bool = False
 
 
 class Prepared(Reader):

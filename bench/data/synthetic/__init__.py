@@ -15,13 +15,26 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bench.data.cards import Card, convert
 from bench.data.synthetic._base import Generator, Planned, is_written, write_item
 from bench.data.system import processors, writable, write_whole
 from bench.data.workers import run
-from bench.errors import DataError, UnknownNameError
+from bench.errors import DataError, UnknownNameError, UsageError
 
-__all__ = ["Generator", "Planned", "ensure", "folder_name", "generator_names", "made", "make_generator"]
+__all__ = [
+    "Generator",
+    "Planned",
+    "ensure",
+    "folder_name",
+    "format_of",
+    "generate",
+    "generator_names",
+    "made",
+    "make_generator",
+    "planned",
+]
 
 MARKER = "stand_in.json"
 """Written last, into the folder of a stand-in that is complete."""
@@ -76,15 +89,48 @@ def ensure(card: Card, root: Path, fallback: Path, progress: Progress | None = N
     Raises:
         OutputError: it cannot be written anywhere.
     """
-    assert card.stand_in is not None
     generator = _generator(card)
-    format_table = dict(card.stand_in.format or generator.format or card.format)
     folder = made(card, root, fallback)
     if folder is None:
         name = folder_name(card, generator)
         folder = writable(root / name, fallback / name)
         _generate(card, generator, folder, progress)
-    return folder, format_table
+    return folder, format_of(card)
+
+
+def format_of(card: Card) -> dict[str, Any]:
+    """The ``[format]`` table by which the stand-in of a card is read."""
+    assert card.stand_in is not None
+    return dict(card.stand_in.format or _generator(card).format or card.format)
+
+
+def generate(card: Card, root: Path, seed: int | None = None, progress: Progress | None = None) -> tuple[Path, int]:
+    """Make the stand-in of a card below a folder of the user's; what is there already is gone on with.
+
+    Args:
+        card: of the data set.
+        root: the stand-in gets a folder of its own in it, named by generator, version and seed.
+        seed: None for the card's own, which is the one that runs use.
+        progress: called as ``progress(done, total, text)``.
+
+    Returns:
+        the stand-in's folder, and how many images it has.
+
+    Raises:
+        UsageError: the card has no stand-in.
+        OutputError: it cannot be written.
+    """
+    if card.stand_in is None:
+        raise UsageError(f"{card.name} has no stand-in", f"get the real files from {card.url}")
+    if seed is not None:
+        card = msgspec.structs.replace(card, stand_in=msgspec.structs.replace(card.stand_in, seed=seed))
+    folder, _ = ensure(card, root, root, progress)
+    return folder, planned(card)
+
+
+def planned(card: Card) -> int:
+    """Images that the stand-in of a card has."""
+    return len(_generator(card).plan())
 
 
 def made(card: Card, *roots: Path) -> Path | None:
@@ -118,7 +164,7 @@ def _generate(card: Card, generator: Generator, folder: Path, progress: Progress
     done = sum(is_written(generator, item, folder) for item in plan)
     workers = min(processors(), (len(plan) - done) // _WORTH_A_PROCESS)
     if workers > 1:
-        made: Iterator[Any] = run(f"{__name__}._worker", [str(card.path), str(folder)], workers)
+        made: Iterator[Any] = run(f"{__name__}._worker", [str(card.path), str(folder), str(generator.seed)], workers)
     else:
         made = (None for item in plan if write_item(generator, item, folder))
     for _ in made:

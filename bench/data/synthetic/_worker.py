@@ -1,6 +1,6 @@
 """One of several processes that generate a stand-in: every so many-th image of the plan.
 
-Run by :mod:`bench.data.synthetic` with a card and a folder; says a line for each image made.
+Run by :mod:`bench.data.synthetic` with a card, a folder and a seed; says a line for each image made.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def work(arguments: list[str], worker: int, workers: int, say: Callable[[str], N
     """Generate images ``worker``, ``worker + workers``, and so on."""
     card = read_card(Path(arguments[0]))
     assert card.stand_in is not None
-    generator = make_generator(card.stand_in.generator, card.stand_in.seed, card.stand_in.params, card.path)
+    generator = make_generator(card.stand_in.generator, int(arguments[2]), card.stand_in.params, card.path)
     for item in generator.plan()[worker::workers]:
         if write_item(generator, item, Path(arguments[1])):
             say(item.stem)

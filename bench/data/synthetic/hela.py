@@ -17,12 +17,12 @@ class Hela(Film):
     """
 
     name = "hela"
-    version = 1
+    version = 2
     shape = (512, 512)
     frames = 84
     style = Style(
-        (16, 24), (260, 400), (0, 40), (260, 380), flatness=2, lobes=(2, 5), processes=(0, 1), process_length=(80, 200),
-        nucleus=90, texture=14, together=55, spacing=66, outline=22, seam=60,
+        (24, 30), (280, 420), (0, 40), (260, 380), flatness=2, lobes=(1, 3), processes=(0, 1), process_length=(80, 200),
+        nucleus=90, texture=14, together=75, spacing=66, outline=22, seam=60,
     )  # fmt: skip
     speed = 6
 

@@ -35,6 +35,11 @@ class Neural(Generator):
 
     shape: ClassVar[tuple[int, int]] = (512, 640)
     """Height and width of the images, pixels."""
+    crowding: ClassVar[int] = 100
+    """Cells for the same area, percent."""
+    shadow: ClassVar[int] = 12
+    tilt: ClassVar[int] = 18
+    """Unevenness of the light, in grey levels; see :func:`bench.data.synthetic._optics.background`."""
 
     class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Images of each part."""
@@ -55,9 +60,10 @@ class Neural(Generator):
         """Make one image; see :meth:`Generator.make`."""
         scene = f"{self.name} {self.version} {self.seed} {item.group}"
         frame = f"{scene} {item.frame}"
-        thickness, labels = _cells(scene, item.frame, self.shape)
+        thickness, labels = _cells(scene, item.frame, self.shape, self.crowding)
         thickness += _debris(Draws(f"{scene} debris"), self.shape)
-        image = phase_contrast(thickness) + background(Draws(f"{scene} background"), self.shape)
+        light = background(Draws(f"{scene} background"), self.shape, shadow=self.shadow, tilt=self.tilt)
+        image = phase_contrast(thickness) + light
         return Picture(to_gray8(image, Draws(f"{frame} noise"), 75), {"cell": labels})
 
 
@@ -81,7 +87,7 @@ class _Cell:
         return self.start[0] + self.speed[0] * frame, self.start[1] + self.speed[1] * frame
 
 
-def _cells(scene: str, frame: int, shape: tuple[int, int]) -> tuple[Field, NDArray[np.uint16]]:
+def _cells(scene: str, frame: int, shape: tuple[int, int], crowding: int) -> tuple[Field, NDArray[np.uint16]]:
     """Thickness and labels of all cells of a frame."""
     draws = Draws(f"{scene} warp {frame}")
     warp = Warp(
@@ -91,7 +97,7 @@ def _cells(scene: str, frame: int, shape: tuple[int, int]) -> tuple[Field, NDArr
     thickness = np.zeros(shape, np.int32)
     labels = np.zeros(shape, np.uint16)
     number = 0
-    for cell in _population(scene, shape):
+    for cell in _population(scene, shape, crowding):
         y, x = (place // GRID for place in cell.at(frame))
         if 0 <= y < shape[0] and 0 <= x < shape[1] and labels[y, x]:
             continue
@@ -109,10 +115,10 @@ def _cells(scene: str, frame: int, shape: tuple[int, int]) -> tuple[Field, NDArr
     return thickness, labels
 
 
-def _population(scene: str, shape: tuple[int, int]) -> list[_Cell]:
+def _population(scene: str, shape: tuple[int, int], crowding: int) -> list[_Cell]:
     draws = Draws(f"{scene} population")
     cells: list[_Cell] = []
-    room = shape[0] * shape[1] * 100 // (512 * 640)  # in percent of a field of 512 x 640 pixels
+    room = shape[0] * shape[1] * crowding // (512 * 640)  # in percent of a field of 512 x 640 pixels
     for i in range(draws.integer(8, 34) * room // 100):
         kind = draws.pick((36, 30, 25, 9))
         smallest, largest = ((64, 116), (84, 150), (120, 220), (60, 100))[kind]

@@ -13,7 +13,8 @@ from bench.data.synthetic._exact import Draws
 from bench.data.synthetic._optics import background, phase_contrast, specks, to_gray8
 
 HEIGHT, WIDTH = 520, 704
-UNLABELLED = "unlabelled"
+UNLABELLED = ("unlabelled", "competition")
+"""The parts without truth."""
 
 # fmt: off
 STYLES = MappingProxyType(
@@ -42,7 +43,7 @@ _OF_TEN = ("shsy5y",) * 3 + ("astro",) * 2 + ("cort",) * 5
 
 
 class Sartorius(Generator):
-    """The stand-in of the Sartorius competition: 520 x 704 pixels, 8 bit, 606 annotated and 1972 other images.
+    """The stand-in of the Sartorius competition: 520 x 704 pixels, 8 bit, 606 annotated and 1975 other images.
 
     An image holds one cell type; of ten images three, two and five show shsy5y, astro and cort. Unlike the real
     truth, that of the stand-in does not overlap.
@@ -56,7 +57,7 @@ class Sartorius(Generator):
             "images": ["{part}/images/{type}-{group}_{frame}.png"],
             "labels": {"{type}": ["{part}/labels/{type}-{group}_{frame}.png"]},
             "id": "{type}-{group}_{frame}",
-            "unlabelled": [UNLABELLED],
+            "unlabelled": list(UNLABELLED),
         }
     )
 
@@ -65,13 +66,14 @@ class Sartorius(Generator):
 
         train: int = 606
         unlabelled: int = 1972
+        competition: int = 3
 
     def plan(self) -> tuple[Planned, ...]:
         """All images, in order; see :meth:`Generator.plan`."""
         return tuple(
             Planned(part, f"{_OF_TEN[i % 10]}-{part[0]}{i // 30:03d}", i % 30)
-            for part, count in (("train", self.params.train), (UNLABELLED, self.params.unlabelled))
-            for i in range(count)
+            for part in ("train", *UNLABELLED)
+            for i in range(getattr(self.params, part))
         )
 
     def make(self, item: Planned) -> Picture:
@@ -87,8 +89,8 @@ class Sartorius(Generator):
 
     def paths(self, item: Planned) -> tuple[str, ...]:
         """Where the files of an image go; see :meth:`Generator.paths`."""
-        return super().paths(item)[:1] if item.part == UNLABELLED else super().paths(item)
+        return super().paths(item)[:1] if item.part in UNLABELLED else super().paths(item)
 
     def files(self, item: Planned) -> tuple[bytes, ...]:
         """The files of an image; see :meth:`Generator.files`."""
-        return (png.encode(self.make(item).image),) if item.part == UNLABELLED else super().files(item)
+        return (png.encode(self.make(item).image),) if item.part in UNLABELLED else super().files(item)

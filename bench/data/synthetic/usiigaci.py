@@ -13,8 +13,11 @@ class Usiigaci(Neural):
     """The cells of :class:`~bench.data.synthetic.neural.Neural` in fields of 1022 x 1024 pixels, single images."""
 
     name = "usiigaci"
-    version = 1
+    version = 2
     shape = (1022, 1024)
+    crowding = 210
+    shadow = 3
+    tilt = 8
 
     class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Images in all."""

@@ -1,0 +1,243 @@
+"""``bench data``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.cli import options
+from bench.errors import DataError
+
+PATH = click.Path(path_type=Path)
+
+
+def _source() -> Callable[..., Any]:
+    return click.option(
+        "--stand-in/--real", "stand_in", default=None, help="Only the generated stand-in, or only the real files."
+    )
+
+
+@click.group("data", short_help="what data are here; check, prepare, download, imitate, look at, export them")
+def command() -> None:
+    """Data sets on disk: list, check, prepare, download, synth, show, export."""
+
+
+@command.command("list")
+@options.data_root()
+@options.as_json()
+def list_(data_root: Path | None, as_json: bool) -> None:
+    """Which data sets are here, really or as a stand-in, and how many images they have.
+
+    Images and instances of real files are those counted when they were last read; bench data check reads them.
+    """
+    from bench.data import overview
+
+    found = overview.examine(data_root)
+    if as_json:
+        options.emit(overview.as_plain(found))
+        return
+    click.echo(f"data root: {found.root}\n")
+    click.echo(options.plain_table(*overview.table(found)))
+    for name, problem in found.broken.items():
+        click.echo(f"warning: {name} is left out: {problem}", err=True)
+
+
+@command.command("check")
+@click.argument("dataset")
+@options.data_root()
+@_source()
+@click.option(
+    "--html", "page", type=PATH, metavar="FILE.html", help="Write the report as a page, with a contact sheet."
+)
+@options.as_json()
+def check(dataset: str, data_root: Path | None, stand_in: bool | None, page: Path | None, as_json: bool) -> None:
+    """Open every image of DATASET and compare it with its card.
+
+    Counts, sizes, bit depths, empty and doubled images, leaks between splits, overlaps, objects outside the image
+    or in pieces. Ends with status 3 if there is a problem; notes alone are none.
+
+    \b
+    bench data check livecell
+    bench data check dsb2018 --html report.html --json
+    """
+    from bench.data import check as checking
+    from bench.data.system import write_whole
+    from bench.progress import reporting
+
+    with reporting("checking", "image") as progress:
+        opened, report = checking.open_and_check(dataset, data_root, stand_in=stand_in, progress=progress)
+    if page is not None:
+        write_whole(page, checking.to_html(report, opened).encode())
+    if as_json:
+        options.emit(checking.as_plain(report))
+    else:
+        click.echo(checking.to_text(report))
+    if report.problems:
+        count = len(report.problems)
+        raise DataError(
+            f"{dataset}: {count} {'problem' if count == 1 else 'problems'}; the first: {report.problems[0]}",
+            "see the report",
+        )
+
+
+@command.command("prepare")
+@click.argument("dataset")
+@click.option(
+    "--from", "source", type=PATH, metavar="PATH", help="Folder of the download; default where list finds it."
+)
+@options.data_root()
+@click.option("--drop-duplicates", is_flag=True, help="Keep one of several images with the same pixels.")
+@click.option("--again", is_flag=True, help="Make it anew even if it is there.")
+def prepare(dataset: str, source: Path | None, data_root: Path | None, drop_duplicates: bool, again: bool) -> None:
+    """Read the official download of DATASET once, and keep it in a compact form that opens at once.
+
+    Every image is decoded and every mask checked. Images are linked, not copied, where the disk allows it.
+
+    \b
+    bench data prepare livecell --from ~/Downloads/LIVECell_dataset_2021 --drop-duplicates
+    """
+    from bench.data import dataset as datasets
+    from bench.data.cards import load_card
+    from bench.data.prepare import is_prepared
+    from bench.data.prepare import prepare as make
+    from bench.progress import reporting
+
+    card, root = load_card(dataset), datasets.data_root(data_root)
+    source = source.expanduser() if source else datasets.expected_folder(card, root)
+    what = "already prepared (--again makes it anew)" if is_prepared(card, root) and not again else "prepared"
+    with reporting("preparing", "image") as progress:
+        folder = make(card, source, root, progress, again=again, drop_duplicates=drop_duplicates)
+    opened = datasets.open_dataset(dataset, root)
+    click.echo(f"{what}: {folder}, {len(opened)} images, {opened.version.n_instances} instances")
+    for note in opened.notes[:20]:
+        click.echo(f"note: {note}")
+    if len(opened.notes) > 20:
+        click.echo(f"note: and {len(opened.notes) - 20} more; bench data check {dataset} --json has all")
+
+
+@command.command("download")
+@click.argument("dataset")
+@options.data_root()
+@click.option("--accept-licence", is_flag=True, help="You read the data set's licence and accept it.")
+def download(dataset: str, data_root: Path | None, accept_licence: bool) -> None:
+    """Fetch DATASET from where its owners publish it, if they allow that; else say what you must do.
+
+    A download that was interrupted goes on where it was.
+    """
+    from bench.data import download as downloads
+    from bench.data.cards import load_card
+    from bench.data.dataset import data_root as root_of
+    from bench.progress import reporting
+
+    card = load_card(dataset)
+    with reporting("downloading", "byte") as progress:
+        folder = downloads.download(card, root_of(data_root), accept_licence=accept_licence, progress=progress)
+    click.echo(f"{card.title}, {card.licence}: {folder}")
+    for url, digest in downloads.receipt(folder).items():
+        click.echo(f"sha256 {digest}  {url}")
+    click.echo(f"next: bench data check {dataset}, or bench data prepare {dataset}")
+
+
+@command.command("synth")
+@click.argument("dataset")
+@options.data_root()
+@click.option("--to", "target", type=PATH, metavar="DIR", help="Folder for it; default where runs look for it.")
+@click.option("--seed", type=click.IntRange(min=0), help="Another one than the card's; runs use the card's.")
+def synth(dataset: str, data_root: Path | None, target: Path | None, seed: int | None) -> None:
+    """Generate the stand-in of DATASET: the same bytes from the same seed, on any machine."""
+    from bench.data import synthetic
+    from bench.data.cards import load_card
+    from bench.data.dataset import data_root as root_of
+    from bench.progress import reporting
+
+    root = target.expanduser() if target else root_of(data_root) / "synthetic"
+    with reporting("generating", "image") as progress:
+        folder, images = synthetic.generate(load_card(dataset), root, seed, progress)
+    click.echo(f"{folder}: {images} images")
+
+
+@command.command("show")
+@click.argument("dataset")
+@click.option("--split", help="Default: all images.")
+@click.option("--images", type=click.IntRange(min=1), default=12, show_default=True, help="How many.")
+@click.option("--picture", type=PATH, metavar="FILE.png", required=True, help="Where to write the sheet.")
+@click.option("--columns", type=click.IntRange(min=1), default=4, show_default=True, help="Images in a row.")
+@click.option("--outlines/--no-outlines", default=True, show_default=True, help="Draw the outlines of the truth.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which images are drawn.")
+@options.data_root()
+@_source()
+def show(
+    dataset: str,
+    split: str | None,
+    images: int,
+    picture: Path,
+    columns: int,
+    outlines: bool,
+    seed: int,
+    data_root: Path | None,
+    stand_in: bool | None,
+) -> None:
+    """Write a sheet of some images of DATASET with the outlines of their truth, a colour for each class."""
+    from bench.data import open_dataset, sheet
+    from bench.progress import reporting
+
+    with reporting("opening", "image") as progress:
+        opened = open_dataset(dataset, data_root, stand_in=stand_in, progress=progress)
+        chosen = (opened.split(split) if split else opened.everything()).limit(images, seed)
+    sheet.write_sheet(picture, chosen, columns=columns, outlines=outlines)
+    click.echo(f"{picture}: {len(chosen)} images of {opened.card.title} ({opened.source})")
+
+
+@command.command("export")
+@click.argument("dataset")
+@click.option("--format", "form", required=True, type=click.Choice(("coco", "label-tiffs", "ctc", "kaggle")))
+@click.option("--to", "target", required=True, type=PATH, metavar="DIR", help="Folder to make.")
+@click.option("--split", help="Default: the one that runs are evaluated on.")
+@click.option(
+    "--overlap",
+    default="forbid",
+    show_default=True,
+    metavar="POLICY",
+    help="Of label-tiffs and ctc, which hold no overlaps: forbid, or who gets the pixels.",
+)
+@click.option("--rle", type=click.Choice(("row", "column")), help="How a Kaggle table counts pixels.")
+@options.data_root()
+@_source()
+def export(
+    dataset: str,
+    form: Any,
+    target: Path,
+    split: str | None,
+    overlap: str,
+    rle: Any,
+    data_root: Path | None,
+    stand_in: bool | None,
+) -> None:
+    """Write the truth of a split of DATASET in a format that other tools read. No pixel is lost unsaid.
+
+    \b
+    bench data export bbbc039 --format coco --to bbbc039-coco
+    bench data export sartorius --format label-tiffs --overlap smallest --to sartorius-labels
+    """
+    from bench.data import export as exporting
+    from bench.data import open_dataset
+    from bench.progress import reporting
+
+    with reporting("exporting", "image") as progress:
+        opened = open_dataset(dataset, data_root, stand_in=stand_in, progress=progress)
+        done = exporting.export(
+            opened.split(split),
+            opened.task.classes,
+            form,
+            target.expanduser(),
+            overlap=overlap,
+            order=rle,
+            relative_to=opened.folder,
+            progress=progress,
+        )
+    click.echo(f"{done.folder}: {done.images} images, {done.instances} instances")
+    for note in done.notes:
+        click.echo(f"note: {note}", err=True)
