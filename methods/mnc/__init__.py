@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from bench.api import Paper, Schedule, UsageError
 from methods._mmdet import MMDetMethod, Training, preprocessor
-from methods.mnc.config import STRIDE, enlargement, model_config
+from methods._proposals import enlargement
+from methods.mnc.config import STRIDE, model_config
 
 BACKBONES = ("vgg16", "resnet101")
 NORMS = ("auto", "none", "group")
@@ -27,6 +28,7 @@ class MNC(MMDetMethod):
         "CVPR",
         "https://arxiv.org/abs/1512.04412",
     )
+    compute_options = ("bfloat16", "channels_last", "compile")  # gradient_limit does not know float16's scaled loss
     inits = ("random", "imagenet")
     modules = (
         "methods.mnc.backbone",

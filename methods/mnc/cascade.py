@@ -11,31 +11,13 @@ import torch
 from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from methods.mnc import raster
+from methods import _raster as raster
+from methods._rois import IGNORED, Labels, SamplingRule, Truth, label_rois, sample_rois
 from methods.mnc.heads import MaskedClassifier, MaskRegression
-from methods.mnc.sampling import IGNORED, Labels, SamplingRule, label_rois, sample_rois
 from methods.mnc.warp import limit_gradient, roi_warp
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What is true of one image, in pixels of the network's input.
-
-    Attributes:
-        boxes: (G, 4) x0, y0, x1, y1.
-        classes: int64 (G,).
-        masks: uint8 (G, H, W) {0, 1}, on the host.
-        ignored: (I, 4), regions from which nothing is learned.
-    """
-
-    boxes: Tensor
-    classes: Tensor
-    masks: NDArray[np.uint8]
-    ignored: Tensor
 
 
 @dataclass(frozen=True)
@@ -70,7 +52,7 @@ class MNCRoIHead(BaseModule):
         mask_threshold: foreground from here on, in targets and in the predicted masks that stage 3 is judged by.
         mask_iou: a predicted mask that overlaps its object by this is right.
         mask_weight: of the mask loss; the others weigh 1.
-        sampling: see :class:`~methods.mnc.sampling.SamplingRule`.
+        sampling: see :class:`~methods._rois.SamplingRule`.
         bridge_truths: so many true boxes are added at the bridge in training, at most.
         gradient_limit: gradients into the box deltas at the bridge are clipped to this.
         box_stds: deviations by which box deltas are divided.

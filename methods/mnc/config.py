@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.api import Task
+from methods._proposals import ANY_SIDES, fitted_anchors, rpn_head
 
 if TYPE_CHECKING:
     from methods.mnc import MNC
@@ -16,10 +16,6 @@ STRIDE = 16
 """Input pixels a feature cell, of both backbones."""
 PUBLISHED_SIDES = (128.0, 256.0, 512.0)
 """Sides of the published anchors, pixels."""
-ANY_SIDES = (16.0, 32.0, 64.0, 128.0, 256.0)
-"""Sides of the anchors where the sizes of the objects are unknown, pixels."""
-SMALLEST_SIDE = 8.0
-"""No anchor is smaller: half a feature cell."""
 VGG16_WEIGHTS = "mmcls://vgg16"
 RESNET101_WEIGHTS = {"type": "Pretrained", "checkpoint": "mmcls://resnet101", "prefix": "backbone"}
 
@@ -60,46 +56,16 @@ def needs(task: Task, params: MNC.Params, sizes: tuple[float, float, float] | No
         return Needs(
             sides or ANY_SIDES, ratios, params.rpn_samples, max(params.proposals, task.max_detections), params.rois
         )
-    if objects.aspect_p95 > 3:
-        ratios = tuple(sorted({*ratios, 0.25, 4.0}))
+    sides, ratios = fitted_anchors(task, sizes, sides, ratios)
     # Every object of a median image shall find room in the foreground share of the RoIs, within reason.
     crowd = math.ceil(objects.per_image_median / params.foreground_share)
     return Needs(
-        anchor_sides=sides or (ANY_SIDES if sizes is None else octaves(sizes[0], sizes[2])),
+        anchor_sides=sides,
         anchor_ratios=ratios,
         rpn_samples=max(params.rpn_samples, min(1024, 2 * math.ceil(objects.per_image_median))),
         proposals=max(params.proposals, 2 * objects.per_image_max),
         rois=max(params.rois, min(params.most_rois, crowd)),
     )
-
-
-def octaves(low: float, high: float) -> tuple[float, ...]:
-    """Sides from ``low`` to ``high``, evenly spaced in the logarithm, at most a factor of two apart; one if equal."""
-    low = max(low, SMALLEST_SIDE)
-    high = max(high, low)
-    if high < 1.1 * low:
-        return (round(math.sqrt(low * high), 2),)
-    steps = math.ceil(math.log2(high / low) - 1e-9)
-    return tuple(round(low * (high / low) ** (i / steps), 2) for i in range(steps + 1))
-
-
-def enlargement(task: Task, image_scale: Sequence[int], smallest: float, most: float) -> float:
-    """By how much more than to ``image_scale`` images are enlarged, so that small objects span a feature cell.
-
-    Args:
-        task: its image size and its objects.
-        image_scale: (long, short) side in pixels that images would be resized into.
-        smallest: what the 5th percentile of the objects' sides should measure, pixels of the network's input.
-        most: no image is enlarged beyond this times its own size for that.
-
-    Returns:
-        a factor, 1 or more; 1 where the sizes are unknown.
-    """
-    if task.objects is None or task.image_shape is None:
-        return 1.0
-    height, width = task.image_shape
-    factor = min(max(image_scale) / max(height, width), min(image_scale) / min(height, width))
-    return max(1.0, min(smallest / task.objects.size_p05, most) / factor)
 
 
 def model_config(
@@ -129,48 +95,19 @@ def model_config(
         "data_preprocessor": preprocessor,
         "backbone": backbone,
         "vgg16_weights": VGG16_WEIGHTS if init == "imagenet" and params.backbone == "vgg16" else None,
-        "rpn_head": {
-            "type": "MNCRPNHead",
-            "in_channels": channels,
-            "feat_channels": params.rpn_channels,
-            "gradient_limit": gradient_limit,
-            "anchor_generator": {
-                "type": "AnchorGenerator",
-                "strides": [STRIDE],
-                "scales": [side / STRIDE for side in need.anchor_sides],
-                "ratios": list(need.anchor_ratios),
-                "center_offset": 0.5,
-            },
-            "bbox_coder": {
-                "type": "DeltaXYWHBBoxCoder",
-                "target_means": [0.0] * 4,
-                "target_stds": [1.0] * 4,
-            },
-            "loss_cls": {"type": "CrossEntropyLoss", "use_sigmoid": False, "loss_weight": 1.0},
-            "loss_bbox": {"type": "SmoothL1Loss", "beta": 1 / params.rpn_sigma**2, "loss_weight": 1.0},
-            "train_cfg": {
-                "assigner": {
-                    "type": "MaxIoUAssigner",
-                    "pos_iou_thr": params.rpn_positive_iou,
-                    "neg_iou_thr": params.rpn_negative_iou,
-                    # The best anchor of an object is positive however little it overlaps, but it must overlap.
-                    "min_pos_iou": 0.01,
-                    "match_low_quality": True,
-                    "ignore_iof_thr": 0.5,
-                    "gpu_assign_thr": 500,
-                },
-                "sampler": {
-                    "type": "RandomSampler",
-                    "num": need.rpn_samples,
-                    "pos_fraction": 0.5,
-                    "neg_pos_ub": -1,
-                    "add_gt_as_proposals": False,
-                },
-                "allowed_border": 0,
-                "pos_weight": -1,
-                "debug": False,
-            },
-        },
+        "rpn_head": rpn_head(
+            type="MNCRPNHead",
+            gradient_limit=gradient_limit,
+            stride=STRIDE,
+            in_channels=channels,
+            channels=params.rpn_channels,
+            sides=need.anchor_sides,
+            ratios=need.anchor_ratios,
+            positive_iou=params.rpn_positive_iou,
+            negative_iou=params.rpn_negative_iou,
+            samples=need.rpn_samples,
+            sigma=params.rpn_sigma,
+        ),
         "roi_head": {
             "type": "MNCRoIHead",
             "in_channels": channels,

@@ -14,8 +14,8 @@ from skimage.io import imread
 
 from bench.api import FitContext, Instances, ObjectStatistics, Sample, Schedule, Task, UsageError
 from bench.metrics import score
+from methods._proposals import SMALLEST_SIDE, enlargement, octaves
 from methods.mnc import MNC
-from methods.mnc.config import SMALLEST_SIDE, enlargement, octaves
 
 NARROW = {"vgg_channels": (4, 8, 8, 16, 16), "rpn_channels": 16, "mask_hidden": 16, "fc_channels": 32}
 

@@ -20,11 +20,11 @@ from mmengine.structures import InstanceData  # noqa: E402
 
 from bench.api import ObjectStatistics, Task  # noqa: E402
 from methods import _runner  # noqa: E402
+from methods._rois import IGNORED, Labels, SamplingRule, Truth, label_rois, sample_rois  # noqa: E402
 from methods.mnc import MNC  # noqa: E402
 from methods.mnc.backbone import MNCVGG16, put_vgg16  # noqa: E402
-from methods.mnc.cascade import Answers, MNCRoIHead, Truth  # noqa: E402
+from methods.mnc.cascade import Answers, MNCRoIHead  # noqa: E402
 from methods.mnc.heads import MaskedClassifier  # noqa: E402
-from methods.mnc.sampling import IGNORED, Labels, SamplingRule, label_rois, sample_rois  # noqa: E402
 from methods.mnc.warp import limit_gradient, roi_warp  # noqa: E402
 
 NARROW = {

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as coco_mask
 from skimage.transform import resize
 
-from methods.mnc import raster
+from methods import _raster as raster
 
 
 def as_if_resized(image, shape):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.api import Instances
-from methods.mnc.voting import Candidates, VotingRule, overlaps, suppress, vote
+from methods._voting import Candidates, VotingRule, overlaps, suppress, vote
 
 
 def candidates(boxes, levels, scores):

@@ -25,7 +25,7 @@ def paste(
     """A soft mask at the pixels of the image that its box covers.
 
     Args:
-        mask: (m, m) foreground probability.
+        mask: (m, n) foreground probability.
         box: (4,) x0, y0, x1, y1, pixels.
         height: of the image, pixels.
         width: of the image, pixels.
@@ -39,8 +39,8 @@ def paste(
     left, right = pixels_of(x0, x1, width)
     if top == bottom or left == right:
         return np.zeros((0, 0), np.float32), top, left
-    rows, row_share = _neighbours(np.arange(top, bottom), y0, y1, len(mask))
-    columns, column_share = _neighbours(np.arange(left, right), x0, x1, len(mask))
+    rows, row_share = _neighbours(np.arange(top, bottom), y0, y1, mask.shape[0])
+    columns, column_share = _neighbours(np.arange(left, right), x0, x1, mask.shape[1])
     tall = mask[rows[0]] * (1 - row_share)[:, None] + mask[rows[1]] * row_share[:, None]
     patch = tall[:, columns[0]] * (1 - column_share) + tall[:, columns[1]] * column_share
     return patch.astype(np.float32, copy=False), top, left

@@ -1,15 +1,34 @@
-"""Which RoIs are trained on, and as what."""
+"""What is true of an image, which RoIs of it are trained on, and as what."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from mmdet.structures.bbox import bbox_overlaps
+from numpy.typing import NDArray
 from torch import Tensor
 
 IGNORED = -100
 """Label of a RoI that is neither foreground nor background; no loss is taken from it."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is true of one image, in pixels of the network's input.
+
+    Attributes:
+        boxes: (G, 4) x0, y0, x1, y1.
+        classes: int64 (G,).
+        masks: uint8 (G, H, W) {0, 1}, on the host.
+        ignored: (I, 4), regions from which nothing is learned.
+    """
+
+    boxes: Tensor
+    classes: Tensor
+    masks: NDArray[np.uint8]
+    ignored: Tensor
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from methods.mnc import raster
+from methods import _raster as raster
 
 
 @dataclass(frozen=True)

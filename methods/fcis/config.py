@@ -1,0 +1,175 @@
+"""From settings and a task to the config of the network. Plain Python: nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bench.api import Task, UsageError
+from methods._mmdet import preprocessor
+from methods._proposals import fitted_anchors, rpn_head
+
+if TYPE_CHECKING:
+    from methods.fcis import FCIS
+
+STRIDE = 16
+"""Input pixels a feature cell, of res4 and of the dilated res5."""
+PUBLISHED_SIDES = (64.0, 128.0, 256.0, 512.0)
+"""Sides of the published anchors (COCO), pixels."""
+CAFFE_MEAN = (103.53, 116.28, 123.675)
+"""Of ImageNet in BGR: what the ImageNet weights of a ResNet with Caffe's strides expect, with a deviation of 1."""
+CAFFE_DEPTHS = (50, 101)
+"""Of ResNets whose ImageNet weights with Caffe's strides MMDetection can fetch."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a task needs of the numbers that FCIS's authors chose for photographs.
+
+    Attributes:
+        anchor_sides: sides of square anchors, pixels of the network's input.
+        anchor_ratios: height over width.
+        rpn_samples: anchors trained on, an image.
+        proposals: RoIs whose maps are pooled.
+        rois: of these and the true boxes, so many are trained on.
+    """
+
+    anchor_sides: tuple[float, ...]
+    anchor_ratios: tuple[float, ...]
+    rpn_samples: int
+    proposals: int
+    rois: int
+
+
+def needs(task: Task, params: FCIS.Params, sizes: tuple[float, float, float] | None) -> Needs:
+    """The numbers for a task: those of the settings, raised or refined where its objects ask for it.
+
+    Args:
+        task: its objects' number and shape.
+        params: the method's settings; with ``fit_to_task`` off they are taken as they are.
+        sizes: 5th percentile, median and 95th percentile of the objects' sides in pixels of the network's input, or
+            None where unknown.
+    """
+    p = params
+    if not p.fit_to_task:
+        return Needs(p.anchor_sides or PUBLISHED_SIDES, p.anchor_ratios, p.rpn_samples, p.proposals, p.rois)
+    sides, ratios = fitted_anchors(task, sizes, p.anchor_sides, p.anchor_ratios)
+    if task.objects is None:
+        return Needs(sides, ratios, p.rpn_samples, max(p.proposals, task.max_detections), p.rois)
+    typical = math.ceil(task.objects.per_image_median)
+    # Every object of a median image shall find room among the RoIs trained on, within reason.
+    crowd = 2 * typical if p.ohem else math.ceil(typical / p.foreground_share)
+    return Needs(
+        anchor_sides=sides,
+        anchor_ratios=ratios,
+        rpn_samples=max(p.rpn_samples, min(1024, 2 * typical)),
+        proposals=max(p.proposals, 2 * task.objects.per_image_max),
+        rois=max(p.rois, min(p.most_rois, crowd)),
+    )
+
+
+def model_config(
+    params: FCIS.Params, task: Task, sizes: tuple[float, float, float] | None, init: str
+) -> dict[str, Any]:
+    """The network, as MMDetection builds it.
+
+    Args:
+        params: settings.
+        task: see :func:`needs`.
+        sizes: see :func:`needs`.
+        init: ``random``, ``imagenet`` or ``checkpoint``.
+
+    Raises:
+        UsageError: there are no ImageNet weights of the backbone that is asked for.
+    """
+    need = needs(task, params, sizes)
+    frozen = params.norm == "frozen" or (params.norm == "auto" and init == "imagenet")
+    width = 1 if params.depth < 50 else 4
+    proposals = {
+        "nms_iou": params.rpn_nms_iou,
+        "max_per_img": need.proposals,
+        "min_bbox_size": params.smallest_side,
+        "nms_pre": round(params.candidates * max(1.0, need.proposals / params.proposals)),
+    }
+    return {
+        "type": "FCISDetector",
+        "data_preprocessor": _preprocessor(caffe=frozen or init == "imagenet"),
+        "backbone": _backbone(params, init, frozen),
+        "rpn_head": rpn_head(
+            stride=STRIDE,
+            in_channels=4 * params.base_channels * width,
+            channels=params.rpn_channels,
+            sides=need.anchor_sides,
+            ratios=need.anchor_ratios,
+            positive_iou=params.rpn_positive_iou,
+            negative_iou=params.rpn_negative_iou,
+            samples=need.rpn_samples,
+            sigma=params.rpn_sigma,
+        ),
+        "roi_head": {
+            "type": "FCISRoIHead",
+            "in_channels": 8 * params.base_channels * width,
+            "num_classes": len(task.classes),
+            "channels": params.reduced_channels,
+            "stride": STRIDE,
+            "group": params.group,
+            "mask_size": params.mask_size,
+            "mask_threshold": params.mask_threshold,
+            "mask_weight": params.mask_weight,
+            "hard_examples": params.ohem,
+            "rois": need.rois,
+            "sampling": {
+                "foreground_share": params.foreground_share,
+                "foreground_iou": params.foreground_iou,
+                "near_share": 1.0,
+                "near_iou": params.near_iou,
+            },
+            "smallest": params.smallest_side,
+        },
+        "train_cfg": {"proposals": proposals},
+        "test_cfg": {
+            "proposals": proposals,
+            "voting": {
+                "nms_iou": params.nms_iou,
+                "vote_iou": params.vote_iou,
+                "threshold": params.mask_threshold,
+                "score_threshold": params.score_threshold,
+                "max_detections": task.max_detections,
+            },
+        },
+    }
+
+
+def _preprocessor(caffe: bool) -> dict[str, Any]:
+    ours = preprocessor(STRIDE)
+    if not caffe:
+        return ours
+    return {**ours, "mean": list(CAFFE_MEAN), "std": [1.0] * 3, "bgr_to_rgb": False, "rgb_to_bgr": True}
+
+
+def _backbone(params: FCIS.Params, init: str, frozen: bool) -> dict[str, Any]:
+    weights = None
+    if init == "imagenet":
+        if params.depth not in CAFFE_DEPTHS or params.base_channels != 64:
+            raise UsageError(
+                f"fcis: there are no ImageNet weights of a ResNet-{params.depth} of width {params.base_channels}",
+                f"use --init random, or depth {' or '.join(map(str, CAFFE_DEPTHS))} and base_channels 64",
+            )
+        weights = {"type": "Pretrained", "checkpoint": f"open-mmlab://detectron2/resnet{params.depth}_caffe"}
+    # A group of one channel would take each channel's own mean away: groups of two at least.
+    groups = {"type": "GN", "num_groups": min(32, params.base_channels // 2), "requires_grad": True}
+    return {
+        "type": "ResNet",
+        "depth": params.depth,
+        "base_channels": params.base_channels,
+        "style": "caffe",
+        "strides": (1, 2, 2, 1),
+        "dilations": (1, 1, 1, 2),
+        "out_indices": (2, 3),
+        "frozen_stages": params.frozen_stages if init == "imagenet" else -1,
+        "norm_cfg": {"type": "BN", "requires_grad": False} if frozen else groups,
+        "norm_eval": frozen,
+        "zero_init_residual": False,
+        "init_cfg": weights,
+    }
