@@ -91,6 +91,20 @@ def find_method(name: str) -> MethodEntry:
     raise UnknownNameError("method", name, found.methods)
 
 
+def methods_in(file: Path) -> tuple[MethodEntry, ...]:
+    """The methods that a Python file defines, whether or not it is in a folder of the registry.
+
+    Raises:
+        UsageError: a class whose declaration is wrong.
+    """
+    entries = []
+    for method in _classes(_import_file(file)):
+        if problem := _problem(method):
+            raise UsageError(f"{file}: {method.__name__}: {problem}")
+        entries += [MethodEntry(method.full_name(variant), method, variant) for variant in method.variants]
+    return tuple(entries)
+
+
 def _sources() -> Iterator[tuple[str, Callable[[], object]]]:
     package = importlib.util.find_spec("methods")
     for folder in package.submodule_search_locations or () if package else ():

@@ -32,6 +32,12 @@ def environments_folder() -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "cellseg-bench" / "environments"
 
 
+def locked(lock: Path) -> tuple[str, ...]:
+    """The pinned requirements of a lock file, one a line; what follows a ``#`` is a remark."""
+    lines = (line.partition("#")[0].strip() for line in lock.read_text(encoding="utf-8").splitlines())
+    return tuple(line for line in lines if line)
+
+
 @dataclass(frozen=True)
 class ToolEnvironment:
     """A virtual environment that is made once for a list of requirements and found again by its hash.

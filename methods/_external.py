@@ -15,6 +15,7 @@ is not available, and says what to do about it. Nothing is installed or download
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -64,6 +65,7 @@ class ExternalMethod(Method):
 
     Attributes:
         modules: top-level modules that the tool's interpreter must have; where this one has them, it serves.
+        distributions: distribution -> version that this interpreter must have of it to serve ("3.1" is any 3.1).
         requirements: pinned requirements of an environment of its own.
         script: file that runs in the worker process.
         image_format: of the images for :meth:`command`: ``.tif``, ``.png`` or ``.npy``.
@@ -72,6 +74,7 @@ class ExternalMethod(Method):
     """
 
     origin = "external"
+    in_process = False
     trainable = False
     scored = False
     inits: ClassVar[tuple[str, ...]] = ("none",)
@@ -81,6 +84,7 @@ class ExternalMethod(Method):
         "smoke": Schedule(eval_images=6),
     }
     modules: ClassVar[tuple[str, ...]] = ()
+    distributions: ClassVar[Mapping[str, str]] = {}
     requirements: ClassVar[tuple[str, ...]] = ()
     script: ClassVar[Path | None] = None
     image_format: ClassVar[str] = ".tif"
@@ -144,18 +148,26 @@ class ExternalMethod(Method):
             if not python.is_file():
                 raise MissingDependencyError(f"{self.name}: no interpreter at {python}", "give another setting python")
             return python
-        missing = [module for module in self.modules if importlib.util.find_spec(module) is None]
+        missing = [f"module {module}" for module in self.modules if importlib.util.find_spec(module) is None]
+        missing = missing or [f"{d} {v}" for d, v in self.distributions.items() if not _installed(d, v)]
         environment = self.environment()
         if not missing and (self.modules or environment is None):
             return Path(sys.executable)
         if environment is not None and environment.ready:
             return environment.python
         raise MissingDependencyError(
-            f"{self.name} is not installed" + (f": no module {missing[0]}" if missing else ""),
+            f"{self.name} is not installed" + (f": no {missing[0]}" if missing else ""),
             f"make its environment with: python -m methods._environment {self.name}"
             if environment is not None
             else "give an interpreter that has it with the setting python",
         )
+
+    @classmethod
+    def require(cls, params: Any, weights: Path | None) -> None:
+        """Raise unless the tool can run with these settings; see :meth:`check_available`."""
+        tool = cls(Task(), params)
+        tool.weights = weights
+        tool.check_available()
 
     def unavailable(self) -> str | None:
         """Why it cannot run here, or None if it can."""
@@ -248,6 +260,15 @@ class ExternalMethod(Method):
             worker.ask({"options": self.options()}, self.params.start_timeout)
             self._worker = worker
         return folder
+
+
+def _installed(distribution: str, version: str) -> bool:
+    """Whether this interpreter has a distribution in that version, or in one that begins so."""
+    try:
+        found = importlib.metadata.version(distribution).partition("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return f"{found}.".startswith(f"{version}.")
 
 
 class _Worker:

@@ -58,7 +58,10 @@ def main(script):
 
 
 def _import(script):
-    sys.path.insert(0, str(Path(script).resolve().parent))
+    # Our adapters may be called like the tools: what is installed goes first, and this file's folder goes.
+    own = Path(__file__).resolve().parent
+    sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != own]
+    sys.path.append(str(Path(script).resolve().parent))
     spec = importlib.util.spec_from_file_location("tool", script)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

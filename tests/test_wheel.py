@@ -52,3 +52,5 @@ def test_the_wheel_works_outside_a_checkout(checkout: Path, tmp_path: Path):
     assert {"neural", "dsb2018"} <= {d["name"] for d in json.loads(bench("list", "datasets", "--json"))["items"]}
     (run,) = json.loads(bench("run", "-m", "truth", "-d", "neural", "--limit", "2", "--json"))
     assert run["protocols"]["voc"]["AP@0.5"]["value"] == 1.0
+    assert "bench check mine" in bench("new", "method", "mine", "--base", "external")
+    assert '"ok": true' in bench("check", "jitter", "--json")

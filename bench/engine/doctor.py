@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bench.api import BenchError
+from bench.api import BenchError, MissingDependencyError
 from bench.data import data_root as resolve_root
 from bench.data.cards import list_cards
 from bench.data.dataset import real_folder
 from bench.engine import provenance
 from bench.engine.service import runs_folder
-from bench.registry import registry
+from bench.registry import MethodEntry, registry
 from bench.store import NoDatabaseError, open_store
 
 
@@ -92,14 +92,24 @@ def _hardware() -> Iterator[Finding]:
 
 def _methods() -> Iterator[Finding]:
     found = registry()
-    lacking = {name: provenance.missing_packages(entry.method) for name, entry in found.methods.items()}
-    ready = [name for name, missing in lacking.items() if not missing]
+    lacking = {name: _lacking(entry) for name, entry in found.methods.items()}
+    ready = [name for name, lack in lacking.items() if lack is None]
     yield Finding("methods", "ok", f"{len(ready)} of {len(found.methods)} can run: {', '.join(ready)}")
-    for name, missing in lacking.items():
-        if missing:
-            yield Finding(f"method {name}", "missing", f"needs {', '.join(missing)}")
+    for name, lack in lacking.items():
+        if lack is not None:
+            yield Finding(f"method {name}", "missing", lack.message, lack.hint)
     for name, problem in found.broken.items():
         yield Finding(f"method in {name}", "problem", problem, f"mend {name}")
+
+
+def _lacking(entry: MethodEntry) -> MissingDependencyError | None:
+    """What keeps a method from running here, or None."""
+    try:
+        provenance.require(entry.method)
+        entry.method.require(entry.method.make_params(entry.variant), None)
+    except MissingDependencyError as error:
+        return error
+    return None
 
 
 def _data(root: Path) -> Iterator[Finding]:

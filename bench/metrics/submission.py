@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ class KaggleSubmission:
             text = read_bytes(path).decode("utf-8-sig")
         except UnicodeDecodeError:
             raise DataError(f"{path}: not a CSV file of text") from None
+        csv.field_size_limit(sys.maxsize)  # a large mask is longer than the module's default allows
         reader = csv.reader(text.splitlines())
         header = next(reader, [])
         names = [name.strip() for name in header]

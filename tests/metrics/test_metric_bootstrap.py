@@ -112,7 +112,11 @@ def test_groups_widen_the_interval():
     pairs = [cells(seed, noise=0.5 if seed < 6 else 4.0) for seed in range(12)]
     truths, predictions = [t for t, _ in pairs], [p for _, p in pairs]
     alone = score(truths, predictions, ["kaggle"]).protocols["kaggle"].results[0]
-    grouped = score(truths, predictions, ["kaggle"], groups=[f"dish {i // 2}" for i in range(12)]).protocols["kaggle"].results[0]
+    grouped = (
+        score(truths, predictions, ["kaggle"], groups=[f"dish {i // 2}" for i in range(12)])
+        .protocols["kaggle"]
+        .results[0]
+    )
     assert alone.value == grouped.value
     assert grouped.high - grouped.low > 1.2 * (alone.high - alone.low)
 

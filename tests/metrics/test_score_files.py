@@ -263,6 +263,19 @@ def test_kaggle_submissions(tmp_path, pairs, columns, order, said):
     assert wrong["protocols"]["kaggle"]["mAP@.5:.95"] < found["protocols"]["kaggle"]["mAP@.5:.95"]
 
 
+def test_a_mask_of_many_runs_fits_into_a_kaggle_submission(tmp_path):
+    """Its text is longer than what the csv module takes as it comes."""
+    labels = np.zeros((400, 400), np.uint16)
+    labels[::2] = 1
+    (tmp_path / "truth").mkdir()
+    tifffile.imwrite(tmp_path / "truth" / "x0.tif", labels)
+    (text,) = kaggle_text(labels, "column")
+    assert len(text) > 131_072
+    (tmp_path / "sub.csv").write_text(f"ImageId,EncodedPixels\nx0,{text}\n")
+    found = scored("--truth", tmp_path / "truth", "--pred", tmp_path / "sub.csv", "--protocol", "kaggle")
+    assert found["protocols"]["kaggle"]["mAP@.5:.95"] == 1
+
+
 def test_kaggle_submission_for_coco_truth(tmp_path, pairs):
     truth, _ = write_coco(tmp_path, pairs)
     lines = ["id,predicted"]

@@ -1,0 +1,357 @@
+"""Predictions made elsewhere as a run: what ``bench submit`` does.
+
+A submission lands in a run folder like a measured run's, with its predictions in the same journal, so that it can be
+scored again, compared and drawn. Everything its author says (the name, who they are, how it was made, how fast it
+was) is kept as said, is marked ``submitted``, and is never mixed with what this program measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import tempfile
+import unicodedata
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.api import DataError, UsageError
+from bench.data import Dataset, Split, open_dataset
+from bench.engine import folder as files
+from bench.engine import provenance, scoring
+from bench.engine.folder import Journal, RunFolder, writing
+from bench.engine.service import FinishedRun, runs_folder
+from bench.engine.submission_files import SubmittedPredictions
+from bench.progress import reporting
+from bench.records import (
+    ArtifactRecord,
+    EnvironmentRecord,
+    MachineRecord,
+    MethodVersionRecord,
+    RunBundle,
+    RunRecord,
+)
+from bench.registry import registry
+from bench.store import Store, open_store
+
+SUBMITTED = "submitted"
+"""Badge, schedule and origin of a submission, and the folder of all submissions to a data set."""
+UNKNOWN = "unknown"
+"""What a submission does not tell: the machine, the device, the software."""
+LONGEST_NAME = 100
+LONGEST_NOTE = 4000
+_ADDRESS = re.compile(r"https?://[^\s]+", re.IGNORECASE)
+
+_NO_ENVIRONMENT = EnvironmentRecord(
+    hash=UNKNOWN, python=UNKNOWN, platform=UNKNOWN, torch=None, mmcv=None, ops=None, cuda=None
+)
+_NO_MACHINE = MachineRecord(hash=UNKNOWN, hostname=UNKNOWN, cpu=UNKNOWN, cores=0, memory_bytes=0, os=UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What somebody says of the predictions they bring. Nothing of it can be checked, all of it is untrusted text.
+
+    Attributes:
+        name: of the method, as it is to be written on the board.
+        who: made the predictions.
+        note: how they were made.
+        url: where the method or its code is.
+        paper: its title or citation.
+        seconds_per_image: how long an image took them.
+
+    Raises:
+        UsageError: an empty or overlong text, the name of one of this program's own methods, an address that is no
+            web address, or seconds that are not a positive number.
+    """
+
+    name: str
+    who: str | None = None
+    note: str | None = None
+    url: str | None = None
+    paper: str | None = None
+    seconds_per_image: float | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("name", "who", "note", "url", "paper"):
+            value = getattr(self, field)
+            object.__setattr__(self, field, value.strip() or None if value is not None else None)
+        if not self.name:
+            raise UsageError("a submission needs a name", "say by --name how the board is to call it")
+        for field, most in (("name", LONGEST_NAME), ("who", LONGEST_NAME), ("url", 2000), ("paper", 1000)):
+            if len(getattr(self, field) or "") > most:
+                raise UsageError(f"--{field} is longer than {most} characters", "put the rest into --note")
+        if len(self.note or "") > LONGEST_NOTE:
+            raise UsageError(f"--note is longer than {LONGEST_NOTE} characters", "put it on a page and give its --url")
+        if self.url is not None and not _ADDRESS.fullmatch(self.url):
+            raise UsageError(f"--url {self.url!r} is no web address", "it begins with http:// or https://")
+        if self.seconds_per_image is not None and not 0 < self.seconds_per_image < math.inf:
+            raise UsageError(f"--seconds-per-image {self.seconds_per_image:g} is not above 0")
+        if self.name.casefold() in registry().methods:
+            raise UsageError(
+                f"{self.name!r} is a method of this program",
+                f"call the submission otherwise, such as '{self.name} by me'",
+            )
+
+    @property
+    def whole_note(self) -> str | None:
+        """The note with the speed that its author states, which is no timing of ours."""
+        stated = self.seconds_per_image
+        parts = [self.note, None if stated is None else f"stated speed, not measured here: {stated:g} s an image"]
+        return "; ".join(part for part in parts if part) or None
+
+    @property
+    def folder(self) -> str:
+        """A name for its folder: letters, digits, ``-`` and ``_`` of its own name, and a hash of it."""
+        ascii_ = unicodedata.normalize("NFKD", self.name).encode("ascii", "ignore").decode()
+        readable = re.sub(r"[^A-Za-z0-9_-]+", "-", ascii_).strip("-")[:40]
+        digest = hashlib.sha256(self.name.encode("utf-8", "backslashreplace")).hexdigest()[:8]
+        return f"{readable}-{digest}" if readable else digest
+
+
+def submit_files(
+    dataset: str,
+    predictions: Path,
+    statement: Statement,
+    *,
+    data_root: Path | None = None,
+    stand_in: bool | None = None,
+    db: str | Path | None = None,
+    runs: Path | None = None,
+    **options: Any,
+) -> FinishedRun:
+    """:func:`submit`, with everything by its name.
+
+    Args:
+        dataset: name of the data set.
+        predictions: the file or folder.
+        statement: what their author says of them.
+        data_root: folder in which data sets lie.
+        stand_in: only the generated stand-in (True) or only real files (False).
+        db: path or URL of the store.
+        runs: folder of all runs.
+        options: those of :func:`submit`.
+    """
+    with reporting(f"preparing {dataset}", "image") as report:
+        opened = open_dataset(dataset, data_root, stand_in=stand_in, progress=report)
+    with open_store(db) as store:
+        return submit(store, opened, predictions, statement, runs_folder(runs), **options)
+
+
+def submit(
+    store: Store,
+    dataset: Dataset,
+    predictions: Path,
+    statement: Statement,
+    runs: Path,
+    *,
+    split: str | None = None,
+    partial: bool = False,
+    missing_is_empty: bool = False,
+    force: bool = False,
+    **reading: Any,
+) -> FinishedRun:
+    """Score predictions made elsewhere on a split, and store them as a run with the badge ``submitted``.
+
+    The same predictions under the same name by the same person on the same split are one run: a second call finds it.
+
+    Args:
+        store: where the row goes.
+        dataset: what was predicted.
+        predictions: the file or folder; see :class:`bench.engine.submission_files.SubmittedPredictions`.
+        statement: what their author says of them.
+        runs: folder of all runs.
+        split: that was predicted; None is the card's.
+        partial: store predictions of a part of the split, as incomplete; such a run never ranks.
+        missing_is_empty: on images without predictions nothing was found.
+        force: store again what is stored, and supersede it.
+        reading: ``rle``, ``listing`` and ``class_name`` of ``SubmittedPredictions``.
+
+    Raises:
+        DataError: broken files, masks of another size, unknown or missing images, too many instances in an image.
+        UsageError: options that do not fit the files.
+        OutputError: the run's folder cannot be written.
+        StoreError: the store cannot be written.
+    """
+    started = datetime.now(UTC)
+    chosen = dataset.split(split)
+    given = SubmittedPredictions(predictions, dataset, chosen, **reading)
+    scored_images = _scored_images(given, chosen, partial, missing_is_empty)
+    home = runs / dataset.card.name / SUBMITTED / statement.folder
+    with writing(home):
+        home.mkdir(parents=True, exist_ok=True)
+        incoming = tempfile.TemporaryDirectory(prefix=".incoming-", dir=home)
+    with incoming as folder:
+        journal = Path(folder) / files.PREDICTIONS
+        digest = _write(given, scored_images, journal, dataset.task.max_detections)
+        plan = _plan(statement, dataset, chosen, digest, partial=len(scored_images) < len(chosen))
+        key = provenance.sha256_of({k: v for k, v in plan.items() if k not in ("statement", "file")})
+        standing = store.finished(key)
+        if standing is not None and not force and Path(standing.folder, files.PREDICTIONS).is_file():
+            return _finished(store, standing.id, new=False)
+        run = RunFolder(home / key[:16])
+        with run.locked():
+            plan |= {"file": predictions.name, "command": provenance.command_line()}
+            run.write_plan({**plan, "key": key})
+            with writing(run.path):
+                journal.replace(run.path / files.PREDICTIONS)
+            if standing is not None and not force:  # its folder was lost, and is whole again
+                return _finished(store, standing.id, new=False)
+            parts = scoring.parts_of(dataset, chosen.name)
+            scores, image_scores = scoring.score_run(statement.name, dataset.card, scored_images, run, parts)
+            record = _record(
+                statement, dataset, chosen, scored_images, plan, key, run, started, store.attempts(key) + 1
+            )
+            bundle = RunBundle(
+                run=record,
+                dataset=dataset.version,
+                method=_method(statement, given.scored),
+                environment=_NO_ENVIRONMENT,
+                machine=_NO_MACHINE,
+                images=dataset.images(),
+                results=scores,
+                image_results=image_scores,
+                artifacts=_artifacts(run),
+            )
+            return _finished(store, store.add(bundle, supersede=force), new=True, notes=_notes(given, scored_images))
+
+
+def _scored_images(given: SubmittedPredictions, split: Split, partial: bool, missing_is_empty: bool) -> Split:
+    """The images of the split that are scored.
+
+    Raises:
+        DataError: images without a prediction, and nobody said what that means.
+    """
+    if not given.missing or missing_is_empty:
+        return split
+    if not partial or len(given) == 0:
+        raise DataError(
+            f"{given.path}: no prediction for {len(given.missing)} of the {len(split)} images of the split "
+            f"{split.name}, such as {given.missing[0]}",
+            "say --missing-is-empty if nothing was found on them, or --partial to store an incomplete run",
+        )
+    missing = set(given.missing)
+    return split.take([id_ for id_ in split.ids if id_ not in missing])
+
+
+def _write(given: SubmittedPredictions, images: Split, path: Path, most: int) -> str:
+    """Write the journal of predictions, and return the hash of their content, whatever files they came in.
+
+    Raises:
+        DataError: a prediction that does not describe its image, or too many in one.
+    """
+    digest = hashlib.sha256()
+    journal = Journal(path)
+    with reporting("reading predictions", "image") as report:
+        for count, image_id in enumerate(images.ids, start=1):
+            found = given.read(image_id)
+            if len(found) > most:
+                raise DataError(
+                    f"{given.path}: {len(found)} predictions for image {image_id}, where at most {most} count",
+                    f"keep the {most} best",
+                )
+            record = files.to_record(image_id, found)
+            digest.update(json.dumps(record, sort_keys=True).encode())
+            journal.append(record)
+            report(count, len(images), "")
+    return digest.hexdigest()
+
+
+def _plan(statement: Statement, dataset: Dataset, split: Split, digest: str, *, partial: bool) -> dict[str, Any]:
+    """What the run is: its key follows from all of it but what its author says besides name and person."""
+    return {
+        "method": statement.name,
+        "submitted_by": statement.who,
+        "dataset": dataset.card.name,
+        "dataset_version": dataset.content_hash,
+        "source": dataset.source,
+        "split": split.name,
+        "predictions": digest,
+        "partial": partial,
+        "statement": {
+            "note": statement.note,
+            "url": statement.url,
+            "paper": statement.paper,
+            "seconds_per_image": statement.seconds_per_image,
+        },
+    }
+
+
+def _record(
+    statement: Statement,
+    dataset: Dataset,
+    split: Split,
+    scored: Split,
+    plan: dict[str, Any],
+    key: str,
+    run: RunFolder,
+    started: datetime,
+    attempt: int,
+) -> RunRecord:
+    commit, dirty = provenance.commit()
+    return RunRecord(
+        key=key,
+        split=split.name,
+        seed=0,
+        schedule=SUBMITTED,
+        init=UNKNOWN,
+        device=UNKNOWN,
+        status="ok",
+        badge="submitted",
+        started=started,
+        finished=datetime.now(UTC),
+        attempt=attempt,
+        folder=str(run.path.resolve()),
+        command=str(plan["command"]),
+        n_images=len(scored),
+        complete=len(scored) == len(split),
+        commit=commit,
+        dirty=dirty,
+        arguments=plan,
+        submitted_by=statement.who,
+        note=statement.whole_note,
+    )
+
+
+def _method(statement: Statement, scored: bool) -> MethodVersionRecord:
+    """A method of which nothing but the name is known; two people's of one name are two."""
+    published = {"title": statement.paper or "", "url": statement.url or ""}
+    return MethodVersionRecord(
+        name=statement.name,
+        variant="",
+        title=statement.name,
+        origin=SUBMITTED,
+        code_hash=provenance.sha256_of([SUBMITTED, statement.name, statement.who]),
+        params={},
+        params_hash=provenance.sha256_of({}),
+        scored=scored,
+        paper=published if any(published.values()) else None,
+    )
+
+
+def _artifacts(run: RunFolder) -> tuple[ArtifactRecord, ...]:
+    return tuple(
+        ArtifactRecord(name, provenance.sha256_file(run.path / name), (run.path / name).stat().st_size)
+        for name in (files.PLAN, files.PREDICTIONS)
+    )
+
+
+def _notes(given: SubmittedPredictions, scored: Split) -> tuple[str, ...]:
+    notes = []
+    if given.missing:
+        what = "counted as images on which nothing was found"
+        if not set(given.missing) & set(scored.ids):
+            what = "left out: the run is incomplete and does not rank"
+        notes.append(f"{len(given.missing)} images without predictions are {what}")
+    if given.elsewhere:
+        notes.append(f"{given.elsewhere} predictions are for images outside the split {scored.name}, and left out")
+    if not given.scored:
+        notes.append("the predictions carry no scores, so average precision is not applicable")
+    return tuple(notes)
+
+
+def _finished(store: Store, run_id: int, *, new: bool, notes: tuple[str, ...] = ()) -> FinishedRun:
+    return FinishedRun(store.run(run_id), store.bundle(run_id).results, store.location, new, None, notes)

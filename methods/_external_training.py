@@ -1,0 +1,148 @@
+"""TrainedTool: an external tool that is trained from scratch in its own process, on the same images as everybody.
+
+The tool's script defines, beside what :mod:`methods._external_worker` asks for,
+
+    train(images, truths, options, folder, report)
+
+``images`` and ``truths`` are lists of arrays: images as the data set has them, and label images. It trains with
+``options["seed"]``, for ``options["steps"]`` optimiser steps of ``options["batch_size"]`` images, calls
+``report(done, total)`` as it goes, and returns the path of one file of weights below ``folder``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bench.api import DataError, FitContext, MethodError, OutputError, SampleSource, UsageError
+from methods._environment import clean_environment
+from methods._external import ExternalMethod, ToolError
+
+TRAINER = Path(__file__).with_name("_external_trainer.py")
+WEIGHTS = "weights.pth"
+EXAMPLES = "examples"
+CHATTER = "tool.txt"
+"""What the tool prints while it trains."""
+
+
+class TrainedTool(ExternalMethod):
+    """A tool with a script that can train. A training that was killed begins anew, with the same seed.
+
+    Attributes:
+        settings_of_training: names of the settings that only the training needs, for a reader.
+    """
+
+    trainable = True
+    inits: ClassVar[tuple[str, ...]] = ("random",)
+
+    def fit(self, train: SampleSource, val: SampleSource | None, context: FitContext) -> Path:
+        """Hand the images to the tool, have it train, and keep its weights as ``weights.pth``.
+
+        Raises:
+            MissingDependencyError: the tool is not here.
+            ToolError: it failed; the end of what it printed is in the message, all of it in the folder.
+        """
+        weights = context.folder / WEIGHTS
+        if weights.is_file():
+            return weights
+        if context.init != "random":
+            raise UsageError(f"{self.name} begins from random weights", "leave --init out, or give --weights PATH")
+        assert self.script is not None
+        python = self.interpreter()
+        try:
+            examples = _export(train, context.folder / EXAMPLES)
+            begun = context.folder / "begun"
+            shutil.rmtree(begun, ignore_errors=True)  # of a training that was killed
+            begun.mkdir(parents=True)
+            options = {
+                **self.options(),
+                "seed": context.seed,
+                "steps": context.schedule.steps(len(train)),
+                "batch_size": context.schedule.batch_size,
+            }
+            request = {"script": str(self.script), "examples": examples, "folder": str(begun), "options": options}
+            (begun / "request.json").write_text(json.dumps(request))
+            made = self._train(python, begun / "request.json", context)
+            made.replace(weights)
+            shutil.rmtree(begun)
+            shutil.rmtree(context.folder / EXAMPLES)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write to {context.folder}: {error.strerror or error}", "free space, or choose another --runs"
+            ) from error
+        return weights
+
+    def _train(self, python: Path, request: Path, context: FitContext) -> Path:
+        own = python == Path(sys.executable)
+        chatter = context.folder / CHATTER
+        answer: Mapping[str, Any] = {}
+        with chatter.open("wb") as output:
+            process = subprocess.Popen(
+                [str(python), "-u", str(TRAINER), str(request)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                env=None if own else clean_environment(),
+                encoding="utf-8",
+                start_new_session=os.name != "nt",
+            )
+            try:
+                assert process.stdout is not None
+                for line in process.stdout:
+                    answer = json.loads(line)
+                    if "done" in answer:
+                        context.progress(answer["done"], answer["total"], "")
+                process.wait()
+            finally:
+                _end(process)
+        said = chatter.read_text(errors="replace")[-8000:]
+        if "weights" in answer:
+            made = Path(answer["weights"])
+            if not made.is_file():
+                raise MethodError(f"{self.name} returned no file of weights: {made}", "its train() must return one")
+            return made
+        if "error" in answer:
+            raise ToolError(f"{self.name} failed at training: {answer['error']}", f"in {answer['where']}", said)
+        lines = [line for line in said.splitlines() if line.strip()]
+        last = f": {lines[-1][:300]}" if lines else ""
+        raise ToolError(f"{self.name} crashed at training (exit status {process.returncode}){last}", str(chatter), said)
+
+
+def _export(train: SampleSource, folder: Path) -> list[str]:
+    """The training images as files, one an image.
+
+    Raises:
+        DataError: an image without truth.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for index in range(len(train)):
+        path = folder / f"{index:05d}.npz"
+        files.append(str(path))
+        if path.is_file():
+            continue
+        sample = train[index]
+        if sample.instances is None:
+            raise DataError(f"image {sample.id} has no truth to learn from", "train on a split with annotations")
+        truth = sample.instances.take(~sample.instances.crowd)
+        partial = path.with_suffix(".part.npz")
+        np.savez(partial, image=sample.image, truth=truth.to_label_map("smallest"))
+        partial.replace(path)
+    return files
+
+
+def _end(process: subprocess.Popen[Any]) -> None:
+    """End a training that still runs, with what it has started."""
+    from methods._external import _kill
+
+    _kill(process)
+    if process.stdout is not None:
+        process.stdout.close()

@@ -1,0 +1,291 @@
+"""``bench check``: a good adapter keeps every promise, and each way of breaking one is told by its own check."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from bench.cli import main
+from bench.data.synthetic._probes import probe
+from bench.engine.contract import CHECKS
+from bench.registry import registry
+
+GOOD = '''
+"""A threshold, learned step by step."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from bench.api import Instances, Method, Schedule, to_gray
+
+
+class Mine(Method):
+    """Learns a threshold."""
+
+    name = "mine"
+    title = "Mine"
+    schedules = {"paper": Schedule(iterations=5)}
+
+    @dataclass(frozen=True)
+    class Params:
+        """Settings.
+
+        Attributes:
+            step: how fast it learns.
+        """
+
+        step: float = 0.1
+
+    def fit(self, train, val, context):
+        """One image a step; what is known is on disk after each."""
+        context.folder.mkdir(parents=True, exist_ok=True)
+        weights, state = context.folder / "weights.json", context.folder / "state.json"
+        if weights.is_file():
+            return weights
+        step, level = json.loads(state.read_text()) if state.is_file() else (0, 0.5)
+        while step < context.schedule.steps(len(train)):
+            rng = np.random.default_rng([context.seed, step])
+            image = train[int(rng.integers(len(train)))].image
+            level += self.params.step * (float(rng.random()) - 0.5) + float(image.std()) / 1000
+            step += 1
+            state.write_text(json.dumps([step, level]))
+            context.progress(step, context.schedule.steps(len(train)), "")
+        weights.write_text(json.dumps(level))
+        return weights
+
+    def load(self, weights):
+        """Read the threshold."""
+        self.level = json.loads(weights.read_text())
+
+    def predict(self, image):
+        """Dark or bright spots."""
+        labels, count = ndimage.label(np.abs(to_gray(image)) > self.level)
+        scores = {i: 1 / i for i in range(1, count + 1)}
+        return Instances.from_label_map(labels, scores=scores).top(self.task.max_detections)
+'''
+
+HERE = "        scores = {"
+TOP = ".top(self.task.max_detections)"
+
+BROKEN = {
+    "declaration": ("            step: how fast it learns.\n", "", "the setting step is not described"),
+    "declaration, title": ('title = "Mine"', 'title = " "', "it has no title"),
+    "declaration, schedule": ("iterations=5", "", "says neither iterations nor epochs"),
+    "declaration, params": ("@dataclass(frozen=True)", "@dataclass", "no frozen dataclass"),
+    "light import": ("import json\n", "import json\nimport pandas\n", "imports pandas at its top"),
+    "available": ("    schedules =", '    requires = ("nobody_has_this",)\n    schedules =', "nobody_has_this"),
+    "fit": ("        return weights\n\n    def load", "\n    def load", "not a file of weights"),
+    "fit, elsewhere": (
+        'context.folder / "weights.json"',
+        'context.folder.parent / "weights.json"',
+        "wrote its weights to",
+    ),
+    "fit, silent": (
+        '            context.progress(step, context.schedule.steps(len(train)), "")\n',
+        "",
+        "reported no step",
+    ),
+    "resume": ("np.random.default_rng([context.seed, step])", "np.random.default_rng()", "ends in other weights"),
+    "load": (
+        "json.loads(weights.read_text())\n\n    def predict",
+        "json.loads(weights.read_text()) + np.random.default_rng().random()\n\n    def predict",
+        "two instances that loaded the same weights predict differently",
+    ),
+    "prediction": ("from_label_map(labels, ", "from_label_map(labels[1:], ", "pixels, the image"),
+    "prediction, type": (
+        "return Instances.from_label_map(labels, scores=scores).top(self.task.max_detections)",
+        "return labels",
+        "returned ndarray instead of Instances",
+    ),
+    "prediction, class": (
+        "scores=scores)",
+        "scores=scores, class_of=dict.fromkeys(scores, 3))",
+        "class 3 where there are 1",
+    ),
+    "scores": ("scores=scores)", "scores=None)", "scored is True and there are no scores"),
+    "scores, none found": (
+        HERE,
+        "        if count == 0 or image.max() == 0:\n            return Instances.empty(*image.shape[:2])\n" + HERE,
+        "no scores on the image 'black' (0 instances)",
+    ),
+    "scores, undeclared": (
+        'title = "Mine"',
+        'title = "Mine"\n    scored = False',
+        "scored is False and there are scores",
+    ),
+    "determinism": (
+        HERE,
+        "        self.level = self.level + 0.01\n" + HERE,
+        "another prediction the second time",
+    ),
+    "image untouched": (HERE, "        image[0, 0] = 9\n" + HERE, "wrote to its image"),
+    "empty image": (HERE, "        assert image.max() > 0, 'no cell'\n" + HERE, "AssertionError: no cell"),
+    "one cell": (
+        HERE,
+        "        assert image.shape[:2] != (96, 96) or image.std() < 7.9, 'one'\n" + HERE,
+        "AssertionError: one",
+    ),
+    "300 cells": (
+        ".top(self.task.max_detections)",
+        ".top(min(100, self.task.max_detections))",
+        "exactly 100 instances where there are 300",
+    ),
+    "16 bit": (HERE, "        assert image.max() < 256, 'too bright'\n" + HERE, "AssertionError: too bright"),
+    "RGB": ("np.abs(to_gray(image))", "np.abs((image - image.mean()) / (image.std() + 1))", ""),
+    "odd sizes": (HERE, "        assert image.shape[0] % 16 == 0, 'divide'\n" + HERE, "AssertionError: divide"),
+    "cap": (".top(self.task.max_detections)", "", "where at most 5 are asked for"),
+    "batch": (
+        "    def predict(self",
+        "    def predict_batch(self, images):\n        return [self.predict(images[0])]\n\n    def predict(self",
+        "1 predictions for 2 images",
+    ),
+}
+"""Check, and which of its ways -> what to replace in the good adapter, by what, and what must be said."""
+
+
+ALSO = {
+    "prediction": {"one cell", "300 cells", "16 bit", "RGB", "odd sizes", "empty image", "batch"},
+    "prediction, class": {"one cell", "300 cells", "16 bit", "RGB", "odd sizes", "empty image", "batch"},
+    "scores, none found": set(),
+    "determinism": {"load"},
+}
+"""What else such an adapter cannot keep."""
+
+
+@pytest.fixture
+def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """``check(source, *arguments)`` -> (exit code, check -> finding, stderr)."""
+
+    def call(source: str, *arguments: str) -> tuple[int, dict, str]:
+        (tmp_path / "mine.py").write_text(source)
+        monkeypatch.setenv("BENCH_METHODS", str(tmp_path))
+        registry.cache_clear()
+        try:
+            with pytest.raises(SystemExit) as end:
+                main(["check", "mine", "--json", *arguments])
+        finally:
+            registry.cache_clear()
+        captured = capsys.readouterr()
+        found = {f["check"]: f for f in json.loads(captured.out)["checks"]} if captured.out else {}
+        return int(end.value.code or 0), found, captured.err
+
+    return call
+
+
+def test_a_good_adapter_keeps_every_promise(check):
+    code, found, err = check(GOOD)
+    assert {name: f["problem"] for name, f in found.items() if f["ok"] is not True} == {}
+    assert list(found) == list(CHECKS)
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_each_broken_promise_is_told_by_its_own_check(check, case: str):
+    old, new, says = BROKEN[case]
+    assert GOOD.count(old) >= 1
+    name = case.partition(",")[0]
+    code, found, err = check(GOOD.replace(old, new, 1))
+    assert code == (6 if name == "available" else 5)
+    assert found[name]["ok"] is False
+    assert says in found[name]["problem"]
+    assert found[name]["hint"]
+    others = {n for n, f in found.items() if f["ok"] is False} - {name}
+    assert not others - ALSO.get(case, set())
+    assert err.count("error: ") == 1
+
+
+def test_an_adapter_that_forgets_where_it_was_is_told(check):
+    forgetful = GOOD.replace("json.loads(state.read_text()) if state.is_file() else (0, 0.5)", "(state.is_file(), 0.5)")
+    code, found, _ = check(forgetful)
+    assert code == 5
+    assert [n for n, f in found.items() if f["ok"] is False] == ["resume"]
+
+
+def test_it_learns_from_global_random_numbers_and_is_told(check):
+    code, found, _ = check(GOOD.replace("float(rng.random())", "float(np.random.random())"))
+    assert code == 5
+    assert found["resume"]["ok"] is False
+
+
+def test_what_cannot_be_seen_fails_nobody(check):
+    plain = GOOD.replace(
+        'title = "Mine"', 'title = "Mine"\n    trainable = False\n    inits = ("none",)\n    level = 1.0'
+    )
+    code, found, err = check(plain)
+    assert code == 0, err
+    assert found["fit"]["ok"] is None
+    assert found["fit"]["problem"] == "it is not trained"
+
+
+def test_a_failed_training_does_not_drown_the_rest(check):
+    code, found, err = check(
+        GOOD.replace("        context.folder.mkdir", "        raise ValueError('no')\n        context.folder.mkdir")
+    )
+    assert code == 5
+    assert [n for n, f in found.items() if f["ok"] is False] == ["fit"]
+    assert found["fit"]["hint"].startswith("raised at mine.py:")
+    assert found["cap"]["ok"] is None
+    assert "breaks 1 of" in err
+
+
+def test_settings_and_weights_reach_the_method(check, tmp_path: Path):
+    code, _, err = check(GOOD, "--set", "step=fast")
+    assert code == 2
+    assert "'fast' does not fit setting 'step'" in err
+    (tmp_path / "level.json").write_text("1.5")
+    code, found, err = check(GOOD, "--weights", str(tmp_path / "level.json"))
+    assert code == 0, err
+    assert found["fit"]["problem"] == "weights were given"
+    (tmp_path / "level.json").write_text("nonsense")
+    code, found, _ = check(GOOD, "--weights", str(tmp_path / "level.json"))
+    assert code == 5
+    assert found["load"]["problem"].startswith("JSONDecodeError")
+
+
+def test_an_unknown_method_is_a_mistake_of_names(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as end:
+        main(["check", "unet-bcee"])
+    assert end.value.code == 2
+    assert "did you mean unet-bce" in capsys.readouterr().err
+
+
+def test_the_lines_for_people(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as end:
+        main(["check", "jitter"])
+    assert not end.value.code
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(CHECKS)
+    assert any(line.startswith("ok    300 cells") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("shape", "cells", "radius"), [((400, 400), 300, (4, 6)), ((96, 128), 7, (6, 9)), ((97, 61), 5, (6, 9))]
+)
+def test_the_generated_images_hold_what_they_say(shape, cells: int, radius):
+    image, labels = probe("x", shape, cells, radius)
+    assert image.shape == labels.shape == shape
+    assert image.dtype == np.uint8
+    assert len(np.unique(labels)) - 1 == cells
+    sizes = ndimage.sum_labels(np.ones(shape), labels, range(1, cells + 1))
+    assert sizes.min() >= 25
+    assert image[labels > 0].mean() != pytest.approx(image[labels == 0].mean(), abs=3)  # they can be seen
+    again, _ = probe("x", shape, cells, radius)
+    assert np.array_equal(image, again)
+    assert not np.array_equal(image, probe("y", shape, cells, radius)[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["unet-bce", "mask_rcnn"])
+def test_a_network_of_ours_keeps_every_promise(name: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as end:
+        main(["check", name, "--device", "cpu"])
+    captured = capsys.readouterr()
+    assert not end.value.code, captured.out + captured.err
