@@ -15,15 +15,27 @@ from bench.errors import (
 )
 from bench.imaging import to_gray, to_rgb8
 from bench.instances import OVERLAP_POLICIES, Instances, Sample, overlap_policy
-from bench.method import SCHEDULES, SMOKE, ControlMethod, FitContext, Method, Paper, Schedule
+from bench.method import (
+    COMPUTE_OPTIONS,
+    SCHEDULES,
+    SMOKE,
+    Compute,
+    ControlMethod,
+    FitContext,
+    Method,
+    Paper,
+    Schedule,
+)
 from bench.task import DEFAULT_MAX_DETECTIONS, ObjectStatistics, SampleSource, Task
 
 __all__ = [
+    "COMPUTE_OPTIONS",
     "DEFAULT_MAX_DETECTIONS",
     "OVERLAP_POLICIES",
     "SCHEDULES",
     "SMOKE",
     "BenchError",
+    "Compute",
     "ControlMethod",
     "DataError",
     "FitContext",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,6 +69,30 @@ SMOKE = Schedule(iterations=10, batch_size=1, train_images=16, eval_images=6, no
 
 
 @dataclass(frozen=True)
+class Compute:
+    """How a network computes, where a method offers a choice. It decides the predictions, so it is part of a run.
+
+    Attributes:
+        amp: ``bfloat16`` or ``float16``: the type that the network's trunk computes in; None: float32 throughout.
+        channels_last: weights and maps laid out pixel by pixel instead of channel by channel.
+        compile: the network's trunk goes through ``torch.compile``.
+    """
+
+    amp: str | None = None
+    channels_last: bool = False
+    compile: bool = False
+
+    def asked(self) -> tuple[str, ...]:
+        """What differs from the plain way: names out of :data:`COMPUTE_OPTIONS`."""
+        plain = (("channels_last", self.channels_last), ("compile", self.compile))
+        return ((self.amp,) if self.amp else ()) + tuple(name for name, on in plain if on)
+
+
+COMPUTE_OPTIONS = ("bfloat16", "float16", "channels_last", "compile")
+"""Everything that :class:`Compute` can ask for."""
+
+
+@dataclass(frozen=True)
 class FitContext:
     """What the harness hands to :meth:`Method.fit`.
 
@@ -78,10 +102,12 @@ class FitContext:
         schedule_name: ``paper``, ``short`` or ``smoke``.
         seed: every random choice follows from it.
         init: ``random``, ``imagenet``, ``coco`` or the path of a checkpoint.
+        dataset: name of the data set of the run.
         progress: called as ``progress(done, total, text)`` after every step.
         data: ``data(dataset, split)`` opens a split of another data set (or of the same one) for a method that
             trains in stages, real or stand-in as the run's own data are; raises a BenchError where it is not there.
-            What it opens must be declared in :attr:`Method.trains_on`, since it belongs to the run's identity.
+            What it opens must be declared by :meth:`Method.trains_on`, since it belongs to the run's identity.
+            At most :attr:`Schedule.train_images` of its images, and none with the pixels of an evaluated one.
     """
 
     folder: Path
@@ -89,6 +115,7 @@ class FitContext:
     schedule_name: str
     seed: int = 0
     init: str = "random"
+    dataset: str = ""
     progress: Callable[[int, int, str], None] = field(default=lambda _done, _total, _text: None)
     data: Callable[[str, str], SampleSource] = field(default=lambda dataset, split: _no_data(dataset, split))
 
@@ -115,11 +142,16 @@ class Method(ABC):
         trainable: whether :meth:`fit` does something.
         scored: whether predictions carry confidence scores; without them AP is not applicable.
         inits: what ``--init`` may be for it.
+        compute_options: which of :data:`COMPUTE_OPTIONS` it can be asked for; the harness sets :attr:`compute`
+            before it calls :meth:`fit` or :meth:`load`.
+        in_process: whether :meth:`predict` works in this process, so that its peak memory is the harness's to measure.
         requires: distributions it needs beyond the base install, as import names.
         variants: variant -> values of parameters. The key ``""`` is the plain name. A family whose dictionary has
             no ``""`` is only addressed by its variants.
         variant_titles: variant -> how it is written in a table; default ``title (variant)``.
         schedules: ``paper``, ``short``, ``smoke`` -> :class:`Schedule`; only what is declared can be asked for.
+        after_network: parameters that act on what the network says only, so that they change no training: runs that
+            differ in nothing else share one.
         deviations: each difference from the paper, with its reason.
         Params: a frozen dataclass of settings, every one with a default; its docstring gives the source of each.
     """
@@ -132,10 +164,13 @@ class Method(ABC):
     trainable: ClassVar[bool] = True
     scored: ClassVar[bool] = True
     inits: ClassVar[tuple[str, ...]] = ("random",)
+    compute_options: ClassVar[tuple[str, ...]] = ()
+    in_process: ClassVar[bool] = True
     requires: ClassVar[tuple[str, ...]] = ()
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {"": {}}
     variant_titles: ClassVar[Mapping[str, str]] = {}
     schedules: ClassVar[Mapping[str, Schedule]] = {"smoke": SMOKE}
+    after_network: ClassVar[tuple[str, ...]] = ()
     deviations: ClassVar[tuple[str, ...]] = ()
 
     @dataclass(frozen=True)
@@ -146,6 +181,7 @@ class Method(ABC):
         self.task = task
         self.params = self.Params() if params is None else params
         self.device = device
+        self.compute = Compute()
         self._clock: Callable[[str], AbstractContextManager[Any]] | None = None
 
     def fit(self, train: SampleSource, val: SampleSource | None, context: FitContext) -> Path | None:
@@ -177,6 +213,19 @@ class Method(ABC):
         Returns:
             at most ``task.max_detections`` instances, in the image's own pixels.
         """
+
+    def predict_batch(self, images: Sequence[Any]) -> list[Instances]:
+        """The instances of several images; for throughput. A method that computes them together overrides it."""
+        return [self.predict(image) for image in images]
+
+    def load_fresh(self, seed: int) -> None:
+        """Load freshly initialised weights, as a training of no step would leave them; for timing.
+
+        Raises:
+            UsageError: the method cannot.
+        """
+        if self.trainable:
+            raise UsageError(f"{self.name} has no weights to be timed with", "train it first, or give --weights")
 
     def phase(self, name: Literal["preprocess", "network", "postprocess"]) -> AbstractContextManager[Any]:
         """Time what runs inside as a phase of the prediction: ``with self.phase("network"): ...``.
@@ -211,6 +260,32 @@ class Method(ABC):
                 raise UsageError(f"{cls.name} has no setting {key!r}", f"it has: {', '.join(fields) or 'none'}")
             values[key] = _convert(cls.name, key, value, getattr(cls.Params(), key))
         return cls.Params(**values)
+
+    @classmethod
+    def require(cls, params: Any, weights: Path | None) -> None:
+        """Raise unless what a run needs beyond :attr:`requires` is here; by default there is nothing.
+
+        The harness asks before anything is trained. An external tool looks for its environment.
+
+        Raises:
+            MissingDependencyError: it is not, with what to do.
+        """
+        return
+
+    @classmethod
+    def trains_on(cls, params: Any, dataset: str) -> tuple[tuple[str, str], ...]:
+        """What :meth:`fit` opens by :attr:`FitContext.data` besides the training split of the run.
+
+        The harness opens it before anything is trained, and makes its version part of the run's identity.
+
+        Args:
+            params: the settings.
+            dataset: name of the run's data set.
+
+        Returns:
+            (data set, split) each; none by default.
+        """
+        return ()
 
     @classmethod
     def full_name(cls, variant: str = "") -> str:

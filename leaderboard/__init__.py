@@ -1,1 +1,1 @@
-"""The board. Not built yet; `bench.leaderboard(dataset=...)` gives its rows as a pandas frame."""
+"""The board: a Streamlit page over the store, read-only. ``bench leaderboard`` starts it."""

@@ -123,3 +123,236 @@ def at_most(instances: Instances, count: int) -> Instances:
         return instances.top(count)
     largest = np.argsort(-instances.areas, kind="stable")[:count]
     return instances.take(np.sort(largest))
+
+
+# -- MU-Lux-CZ ----------------------------------------------------------------------------------------
+
+
+def ellipse(side: int) -> NDArray[np.bool_]:
+    """The pixels of a ``side`` x ``side`` square whose centres lie within the circle that fits it."""
+    offset = np.arange(side) - (side - 1) / 2
+    inside: NDArray[np.bool_] = offset[:, None] ** 2 + offset[None] ** 2 <= (side / 2) ** 2
+    return inside
+
+
+def plain_markers(probability: NDArray[np.float32], threshold: float, opening: int) -> NDArray[np.int32]:
+    """Markers of cells of any shape: threshold, holes filled, opened by an ellipse, 8-connected components.
+
+    Source: MU-Lux-CZ's post-processing of DIC images.
+
+    Args:
+        probability: (H, W), of being the inner part of a cell.
+        threshold: a marker is above it.
+        opening: side of the ellipse, pixels; 1 changes nothing.
+
+    Returns:
+        int32 (H, W), numbered from 1.
+    """
+    mask = fill_holes(probability > threshold)
+    reach = opening  # beyond the edge of the image the marker goes on
+    wide = np.pad(mask, reach, mode="edge")
+    opened = ndimage.binary_opening(wide, ellipse(opening))[reach:-reach, reach:-reach]
+    labels, _ = ndimage.label(opened, structure=EIGHT, output=np.int32)
+    return labels
+
+
+def domed_markers(probability: NDArray[np.float32], threshold: float, depth: float) -> NDArray[np.int32]:
+    """Markers of round cells: the domes of the marker map, 8-connected.
+
+    A dome is what stands less than ``depth`` below a summit and is not reached from a higher one (the image less its
+    h-maxima transform is above 0), after a gray opening by 3 x 3.
+    Source: MU-Lux-CZ's post-processing of round cells; P. Soille, "Morphological Image Analysis", section 6.3.4.
+
+    Args:
+        probability: (H, W), of being the inner part of a cell.
+        threshold: a marker is above it.
+        depth: of a dome, as a probability, above 0.
+
+    Returns:
+        int32 (H, W), numbered from 1.
+    """
+    from skimage.morphology import reconstruction
+
+    # In 8 bits, as published: on real numbers every ripple of a plateau would be a summit.
+    levels = ndimage.grey_opening((probability * 255).astype(np.uint8), size=(3, 3)).astype(np.float64)
+    rest = reconstruction(np.maximum(levels - depth * 255, 0), levels)
+    labels, _ = ndimage.label((levels > rest) & (levels > threshold * 255), structure=EIGHT, output=np.int32)
+    return labels
+
+
+def flood(
+    markers: NDArray[np.int32], height: NDArray[np.float32], mask: NDArray[np.bool_], min_area: int = 1
+) -> NDArray[np.int32]:
+    """Marker-controlled watershed: every marker grows over ``mask`` and itself, from high ground down.
+
+    Args:
+        markers: int32 (H, W), numbered from 1.
+        height: (H, W), what a marker floods first.
+        mask: (H, W), as far as it may grow.
+        min_area: smaller regions are dropped, pixels.
+
+    Returns:
+        int32 (H, W), numbered from 1.
+    """
+    from skimage.segmentation import watershed
+
+    if not markers.any():
+        return np.zeros_like(markers)
+    labels = watershed(-height, markers, mask=mask | (markers > 0)).astype(np.int32)
+    return without_small(labels, min_area)
+
+
+def without_border(labels: NDArray[np.int32], border: int) -> NDArray[np.int32]:
+    """``labels`` without those of which more than half lies within ``border`` pixels of the image's edge."""
+    if border < 1:
+        return labels
+    inner = np.zeros(labels.shape, np.bool_)
+    inner[border:-border, border:-border] = True
+    whole = np.bincount(labels.ravel())
+    within = np.bincount(labels[inner], minlength=len(whole))
+    keep = within * 2 >= whole
+    keep[0] = False
+    return np.where(keep, np.cumsum(keep), 0).astype(np.int32)[labels]
+
+
+# -- CALT-US ------------------------------------------------------------------------------------------
+
+
+def likeliest_of_three(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The maximum a posteriori of background, cell and touching, mended where touching is underrated.
+
+    Source: the public package jcell of CALT-US's authors. A gap is background. A pixel is background where that is
+    above 1/2, or above 0.98 of both others, or where touching is likeliest but the cell less so than background. Of the
+    rest it is touching above 1/2, in cells above 0.1.
+
+    Args:
+        probability: (4, H, W), background, cell, touching, gap.
+
+    Returns:
+        uint8 (H, W), 0 background, 1 cell, 2 touching.
+    """
+    background = probability[0] + probability[3]
+    cell, touching = probability[1], probability[2]
+    classes = np.argmax(np.stack([background, cell, touching]), axis=0).astype(np.uint8)
+    outside = (background > 0.5) | ((background > 0.98 * cell) & (background > 0.98 * touching))
+    outside |= (classes == 2) & (background > cell)
+    classes[((classes == 1) & (touching > 0.1)) | (touching > 0.5)] = 2
+    classes[outside] = 0
+    return classes
+
+
+def thresholded_three(probability: NDArray[np.float32], cell: float, touching: float) -> NDArray[np.uint8]:
+    """Touching from ``touching`` on, else cell from ``cell`` on, else background (CALT-US's TH).
+
+    Args:
+        probability: (4, H, W), background, cell, touching, gap.
+        cell: threshold.
+        touching: threshold.
+
+    Returns:
+        uint8 (H, W), 0 background, 1 cell, 2 touching.
+    """
+    classes = (probability[1] >= cell).astype(np.uint8)
+    # A faint trace of touching far from any cell is no cell.
+    classes[(probability[2] >= touching) & (probability[0] + probability[3] <= probability[1] + probability[2])] = 2
+    return classes
+
+
+def grown_cells(classes: NDArray[np.uint8], min_area: int = 1) -> NDArray[np.int32]:
+    """Each 8-connected piece of class 1, grown over class 2 until nothing changes.
+
+    Every round each pixel of the foreground that no cell has takes the largest label among its eight neighbours; no
+    pixel changes hands. Source: the public package jcell of CALT-US's authors.
+
+    Args:
+        classes: (H, W), 0 background, 1 cell, 2 touching.
+        min_area: smaller cells are dropped, pixels.
+
+    Returns:
+        int32 (H, W), numbered from 1.
+    """
+    labels, _ = ndimage.label(classes == 1, structure=EIGHT, output=np.int32)
+    free = (classes != 0) & (labels == 0)
+    while free.any():
+        reached = ndimage.maximum_filter(labels, 3, mode="constant")
+        new = free & (reached > 0)
+        if not new.any():
+            break
+        labels[new] = reached[new]
+        free &= ~new
+    return without_small(labels, min_area)
+
+
+def flooded_cells(
+    probability: NDArray[np.float32], seed: float, background: float, min_area: int = 1
+) -> NDArray[np.int32]:
+    """Watershed on cell less touching, from where cell is sure (CALT-US's WTS).
+
+    Args:
+        probability: (4, H, W), background, cell, touching, gap.
+        seed: cells begin above this probability of class cell.
+        background: where that of the background, gaps included, is above this there is no cell.
+        min_area: smaller cells are dropped, pixels.
+
+    Returns:
+        int32 (H, W), numbered from 1.
+    """
+    seeds, _ = ndimage.label(probability[1] > seed, structure=EIGHT, output=np.int32)
+    outside = probability[0] + probability[3] > background
+    return flood(seeds, np.maximum(probability[1] - probability[2], 0), ~outside, min_area)
+
+
+# -- Instance-U-Net -----------------------------------------------------------------------------------
+
+
+def cut_between_centres(
+    mask: NDArray[np.bool_],
+    centres: Sequence[tuple[int, int]],
+    *,
+    edge: int,
+    radius: float,
+    min_area: int = 1,
+) -> NDArray[np.int32]:
+    """``mask`` cut by a watershed from given centres; the lines between two cells are background.
+
+    Holes are filled first. Every centre within the mask, and not within ``edge`` pixels of the image's edge, becomes a
+    disk within its own 4-connected component; disks that touch are one marker. A component without a marker is one
+    cell. The markers flood the distance to background from its summits down.
+    Source: Instance-U-Net with watershed, section 4.3; disk, edge rule and fallback after the public code of NuSeT, of
+    the same authors.
+
+    Args:
+        mask: (H, W).
+        centres: (row, column) of each object found.
+        edge: pixels.
+        radius: of the disks, pixels.
+        min_area: smaller components and cells are dropped, pixels.
+
+    Returns:
+        int32 (H, W), numbered from 1.
+    """
+    from skimage.segmentation import watershed
+
+    components = connected_components(fill_holes(mask), min_area)
+    height, width = mask.shape
+    seeds = np.zeros(mask.shape, np.bool_)
+    for row, column in centres:
+        if edge <= row < height - edge and edge <= column < width - edge:
+            seeds[row, column] = components[row, column] > 0
+    # All seeds of a component are widened together; what of a disk lies beyond a notch is no marker.
+    has_seed = np.zeros(int(components.max()) + 1, np.bool_)
+    has_seed[components[seeds]] = True
+    markers = np.zeros(mask.shape, np.bool_)
+    for label, window in enumerate(ndimage.find_objects(components), 1):
+        component = components[window] == label
+        if has_seed[label]:
+            own = seeds[window] & component
+            pieces, _ = ndimage.label(component & (ndimage.distance_transform_edt(~own) <= radius), structure=FOUR)
+            component = np.isin(pieces, pieces[own])
+        markers[window] |= component
+    labels, _ = ndimage.label(markers, structure=FOUR, output=np.int32)
+    if not labels.any():
+        return labels
+    distance = ndimage.distance_transform_edt(components > 0)
+    cells = watershed(-distance, labels, mask=components > 0, watershed_line=True).astype(np.int32)
+    return without_small(cells, min_area)

@@ -15,12 +15,24 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.api import DataError, FitContext, Instances, Method, MethodError, Sample, SampleSource, UsageError, to_gray
+from bench.api import (
+    COMPUTE_OPTIONS,
+    DataError,
+    FitContext,
+    Instances,
+    Method,
+    MethodError,
+    Sample,
+    SampleSource,
+    UsageError,
+    to_gray,
+)
 from methods._crops import Augmentation, random_crop
 from methods._targets import TargetCache
 
@@ -40,6 +52,7 @@ class DenseMapMethod(Method):
     """
 
     requires: ClassVar[tuple[str, ...]] = ("torch", "mmengine")
+    compute_options: ClassVar[tuple[str, ...]] = COMPUTE_OPTIONS
 
     @dataclass(frozen=True)
     class Params:
@@ -70,6 +83,10 @@ class DenseMapMethod(Method):
 
     augmentation: ClassVar[Augmentation] = Augmentation(flip_horizontal=True, flip_vertical=True, right_angles=True)
     """How training crops may differ from the image."""
+    after_network: ClassVar[tuple[str, ...]] = ("tile", "tile_overlap")
+    """See :attr:`bench.api.Method.after_network`."""
+    reductions: Mapping[str, int] = MappingProxyType({})
+    """Maps of lower resolution than the image: name -> by which factor, at most the network's stride."""
 
     _network: nn.Module | None = None
 
@@ -110,6 +127,18 @@ class DenseMapMethod(Method):
             image: as it was given to :meth:`predict`.
         """
 
+    def encode_crop(self, crop: dict[str, NDArray[Any]], rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+        """What a training crop is to teach beyond maps (anchors of boxes, for instance); by default nothing more.
+
+        Args:
+            crop: ``image`` and the arrays of :meth:`encode`, cut and augmented; may be changed.
+            rng: every random choice comes from it.
+
+        Returns:
+            ``image`` and arrays of the same shape for every crop.
+        """
+        return crop
+
     def prepare(self, image: NDArray[Any]) -> NDArray[np.float32]:
         """The network's input, (C, H, W): by default one gray channel of zero mean and unit deviation."""
         return to_gray(image)[None]
@@ -136,7 +165,8 @@ class DenseMapMethod(Method):
         targets = TargetCache(context.folder / "targets", self._learnable)
 
         def example(sample: Sample, rng: np.random.Generator) -> dict[str, Any]:
-            return random_crop(targets[sample], self.params.crop, self.augmentation, rng)
+            crop = random_crop(targets[sample], self.params.crop, self.augmentation, rng)
+            return self.encode_crop(crop, rng)
 
         def build() -> Any:
             model = _dense_model.DenseModel(self.network(), self.loss)
@@ -156,6 +186,7 @@ class DenseMapMethod(Method):
             workers=min(LOADER_PROCESSES, os.cpu_count() or 1) if self.device.startswith("cuda") else 0,
             meta={"method": self.name},
             scope="mmengine",
+            compute=self.compute,
         )
         targets.clear()
         return weights
@@ -166,7 +197,20 @@ class DenseMapMethod(Method):
 
         model = _dense_model.DenseModel(self.network(), self.loss)
         _runner.put_weights(model, _runner.read_weights(weights), name=self.name)
-        self._network = model.network.to(self.device).eval()
+        self._ready(model.network)
+
+    def load_fresh(self, seed: int) -> None:
+        """Load random weights."""
+        from methods import _runner
+
+        _runner.seed_everything(seed, 3)
+        self._ready(self.network())
+
+    def _ready(self, network: nn.Module) -> None:
+        from methods._compute import accelerate
+
+        self._network = network.to(self.device).eval()
+        accelerate(self._network, self.compute, self.device)
 
     def predict(self, image: NDArray[Any]) -> Instances:
         """The instances of one image, predicted in tiles where it is larger than ``params.tile`` squared."""
@@ -203,6 +247,7 @@ class DenseMapMethod(Method):
             tile=self.params.tile,
             overlap=self.params.tile_overlap,
             stride=network.stride,
+            reductions=self.reductions,
         )
 
     def _learnable(self, sample: Sample) -> dict[str, NDArray[Any]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 
 import bench.ops
 from bench.api import (
+    COMPUTE_OPTIONS,
     FitContext,
     Instances,
     Method,
@@ -48,6 +50,8 @@ class Training:
         accumulate: steps averaged into one update.
         clip_grad: arguments of ``clip_grad_norm_``, or None.
         paramwise: mmengine's ``paramwise_cfg``, or None.
+        patience: passes over the training images without a lower validation loss after which the training ends, with
+            the best weights kept; 0: it runs to the schedule's end.
     """
 
     optimizer: Mapping[str, Any]
@@ -55,6 +59,7 @@ class Training:
     accumulate: int = 1
     clip_grad: Mapping[str, Any] | None = None
     paramwise: Mapping[str, Any] | None = None
+    patience: int = 0
 
 
 class MMDetMethod(Method):
@@ -68,6 +73,7 @@ class MMDetMethod(Method):
     requires = ("torch", "mmengine", "mmcv", "mmdet")
     modules: ClassVar[tuple[str, ...]] = ()
     coco_config: ClassVar[str | None] = None
+    compute_options: ClassVar[tuple[str, ...]] = COMPUTE_OPTIONS
 
     def __init__(self, task: Task, params: Any = None, device: str = "cpu") -> None:
         super().__init__(task, params, device)
@@ -88,6 +94,10 @@ class MMDetMethod(Method):
         """How to optimise over ``steps`` steps of ``batch_size`` images."""
         raise TypeError(f"{type(self).__name__} gives no training()")
 
+    def optimisation(self, steps: int, batch_size: int, steps_a_pass: int) -> Training:
+        """As :meth:`training`, for a method whose schedule counts passes over the training images."""
+        return self.training(steps, batch_size)
+
     def image_scale(self) -> tuple[int, int]:
         """(long side, short side) in pixels that images are resized into, keeping their aspect ratio."""
         return tuple(self.params.image_scale)  # type: ignore[return-value]
@@ -99,15 +109,25 @@ class MMDetMethod(Method):
             {"type": "RandomFlip", "prob": 0.5},
         ]
 
+    def packing(self) -> dict[str, Any]:
+        """The mmdet transform that ends the pipeline of a training example, after every augmentation."""
+        return {"type": "PackDetInputs"}
+
     # -- the contract -------------------------------------------------------------------------------
 
     def fit(self, train: SampleSource, val: SampleSource | None, context: FitContext) -> Path:
         """Train through mmengine's Runner; see :func:`methods._runner.train`."""
         bench.ops.import_mmdet()
         from methods import _runner
+        from methods._early_stopping import EarlyStopping
 
-        transforms = self._compose([*self.augmentations(), {"type": "PackDetInputs"}])
-        training = self.training(context.schedule.steps(len(train)), context.schedule.batch_size)
+        self._import_modules()
+        transforms = self._compose([*self.augmentations(), self.packing()])
+        plain = self._compose([self._resize(), self.packing()])
+        schedule = context.schedule
+        training = self.optimisation(
+            schedule.steps(len(train)), schedule.batch_size, math.ceil(len(train) / schedule.batch_size)
+        )
         init = context.init
 
         def example(sample: Sample, rng: np.random.Generator) -> Any:
@@ -125,6 +145,11 @@ class MMDetMethod(Method):
             clip_grad=training.clip_grad,
             paramwise=training.paramwise,
             meta={"method": self.name, "init": _kind(init)},
+            compute=self.compute,
+            val=val,
+            early_stopping=EarlyStopping(training.patience, lambda sample: plain(to_mmdet(sample)))
+            if training.patience
+            else None,
         )
 
     def load(self, weights: Path) -> None:
@@ -138,16 +163,34 @@ class MMDetMethod(Method):
         _runner.put_weights(network, content, name=self.name)
         self._ready(network)
 
+    def load_fresh(self, seed: int) -> None:
+        """Load random weights."""
+        bench.ops.import_mmdet()
+        from methods import _runner
+
+        _runner.seed_everything(seed, 3)
+        self._ready(self._initialised("random"))
+
     def predict(self, image: Any) -> Instances:
         """Predict one image at its original resolution."""
+        (instances,) = self.predict_batch([image])
+        return instances
+
+    def predict_batch(self, images: Sequence[Any]) -> list[Instances]:
+        """Predict images in one pass, smaller ones padded to the largest, each at its original resolution."""
         import torch
 
+        if self._network is None:
+            raise MethodError(f"{self.name} has no weights yet", "train it, or give a checkpoint to --weights")
         with self.phase("preprocess"):
-            data = self._network.data_preprocessor(self._batch(image), False)
+            data = self._network.data_preprocessor(self._batch(*images), False)
         with self.phase("network"), torch.inference_mode():
-            (result,) = self._network.predict(data["inputs"], data["data_samples"], rescale=True)
+            results = self._network.predict(data["inputs"], data["data_samples"], rescale=True)
         with self.phase("postprocess"):
-            return self._instances(result.pred_instances, *image.shape[:2])
+            return [
+                self._instances(result.pred_instances, *image.shape[:2])
+                for result, image in zip(results, images, strict=True)
+            ]
 
     def n_parameters(self) -> int | None:
         """Trainable parameters of the loaded network."""
@@ -157,12 +200,17 @@ class MMDetMethod(Method):
 
     # -- inside -------------------------------------------------------------------------------------
 
-    def _batch(self, image: Any) -> dict[str, Any]:
-        sample = Sample("image", image, Instances.empty(*image.shape[:2]))
-        packed = self._compose(
-            [{"type": "Resize", "scale": self.image_scale(), "keep_ratio": True}, {"type": "PackDetInputs"}]
-        )(to_mmdet(sample))
-        return {"inputs": [packed["inputs"]], "data_samples": [packed["data_samples"]]}
+    def _batch(self, *images: Any) -> dict[str, Any]:
+        pipeline = self._compose([self._resize(), {"type": "PackDetInputs"}])
+        packed = [pipeline(to_mmdet(Sample("image", i, Instances.empty(*i.shape[:2])))) for i in images]
+        return {"inputs": [p["inputs"] for p in packed], "data_samples": [p["data_samples"] for p in packed]}
+
+    def _resize(self) -> dict[str, Any]:
+        return {"type": "Resize", "scale": self.image_scale(), "keep_ratio": True}
+
+    def _import_modules(self) -> None:
+        for module in self.modules:
+            importlib.import_module(module)
 
     def _compose(self, transforms: list[dict[str, Any]]) -> Any:
         from mmengine.dataset import Compose
@@ -173,8 +221,7 @@ class MMDetMethod(Method):
         from mmdet.registry import MODELS
         from mmengine.config import ConfigDict
 
-        for module in self.modules:
-            importlib.import_module(module)
+        self._import_modules()
         return MODELS.build(ConfigDict(self.config(init)))
 
     def _initialised(self, init: str) -> Any:
@@ -195,19 +242,26 @@ class MMDetMethod(Method):
                 f"the {kind} weights of {self.name} cannot be fetched: {getattr(error, 'reason', None) or error}",
                 "use --init random, or give a checkpoint by path: --init PATH",
             ) from error
-        if kind == "checkpoint":
+        if init != kind:
             _runner.put_weights(network, _runner.read_weights(Path(init)), name=self.name, strict=False)
         return network
 
     def _ready(self, network: Any) -> None:
         from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 
+        from methods._compute import accelerate
+        from methods._full_masks import encode_in_parts
+
         for module in network.modules():
             if isinstance(module, FCNMaskHead):
                 module._predict_by_feat_single = _EncodedPaste(module, self.phase)
             if hasattr(module, "phase"):
                 module.phase = self.phase
+        encode_in_parts(network, self.phase)
+        # mmdet's own calls; there is nothing in it for a user.
+        warnings.filterwarnings("ignore", message=r"torch\.meshgrid", category=UserWarning)
         self._network = network.to(self.device).eval()
+        accelerate(self._network, self.compute, self.device)
 
     def _instances(self, found: Any, height: int, width: int) -> Instances:
         """mmdet's prediction of one image as Instances, at most ``task.max_detections``, empty masks dropped."""
@@ -295,7 +349,12 @@ def preprocessor(divisor: int = 32) -> dict[str, Any]:
 
 
 def stock_config(name: str) -> Any:
-    """The ``model`` part of one of MMDetection's own configs, by its path below ``configs`` without ``.py``.
+    """The ``model`` part of :func:`stock`."""
+    return stock(name).model
+
+
+def stock(name: str) -> Any:
+    """One of MMDetection's own configs, by its path below ``configs`` without ``.py``.
 
     Raises:
         MethodError: this MMDetection ships no such config.
@@ -305,7 +364,7 @@ def stock_config(name: str) -> Any:
     path = _configs() / f"{name}.py"
     if not path.is_file():
         raise MethodError(f"MMDetection ships no config {name}", "check the version with `bench doctor`")
-    return Config.fromfile(path).model
+    return Config.fromfile(path)
 
 
 def stock_weights(name: str | None) -> str:
@@ -345,8 +404,15 @@ def _matching(state: Mapping[str, Any], network: Any) -> dict[str, Any]:
 
 
 def _kind(init: str) -> str:
-    """What kind of initialisation an ``--init`` is."""
-    return init if init in ("random", "imagenet", "coco") else "checkpoint"
+    """What kind of initialisation an ``--init`` is: of a checkpoint trained from random weights still ``random``.
+
+    The normalisation of such a network is another (see :meth:`MMDetMethod.config`), and its weights must fit.
+    """
+    if init in ("random", "imagenet", "coco"):
+        return init
+    from methods import _runner
+
+    return "random" if _runner.read_weights(Path(init)).meta.get("init") == "random" else "checkpoint"
 
 
 def encode_tensor(masks: Any) -> list[bytes]:
@@ -380,7 +446,7 @@ class _EncodedPaste:
             else:
                 height = round(height * float(factor[0, 1]))
                 width = round(width * float(factor[0, 0]))
-            probabilities = bboxes.new_tensor(mask_preds) if activate_map else mask_preds.sigmoid()
+            probabilities = mask_preds if activate_map else mask_preds.sigmoid()
             if not self._head.class_agnostic:
                 probabilities = probabilities[range(len(labels)), labels][:, None]
             return paste_and_encode(probabilities, bboxes, height, width, rcnn_test_cfg.mask_thr_binary)

@@ -29,10 +29,13 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from bench.api import FitContext, MethodError, OutputError, Sample, SampleSource
+from bench.api import Compute, FitContext, MethodError, OutputError, Sample, SampleSource, UsageError
+from methods._compute import accelerate
+from methods._early_stopping import EarlyStopping, StopEarly
 
 WEIGHTS = "weights.pth"
 """Final weights in the training folder: ``{"state_dict": ..., "meta": ...}``."""
@@ -142,6 +145,9 @@ def train(
     workers: int = 0,
     meta: Mapping[str, Any] | None = None,
     scope: str = "mmdet",
+    compute: Compute | None = None,
+    val: SampleSource | None = None,
+    early_stopping: EarlyStopping | None = None,
 ) -> Path:
     """Train a network, or go on where a killed training was, and return the file of its final weights.
 
@@ -161,9 +167,13 @@ def train(
         workers: loader processes.
         meta: plain values written into the weights file beside the weights; ``"method"`` names the log.
         scope: registry whose types the configs name: ``mmdet``, or ``mmengine``, which does not import mmdet.
+        compute: precision and layout of the network's trunk; default float32.
+        val: validation images, for early stopping.
+        early_stopping: when to stop before the schedule's end, and keep the best weights instead of the last.
 
     Raises:
         MethodError: a loss is not finite.
+        UsageError: early stopping is asked for and there is no validation image.
         OutputError: the folder cannot be written.
     """
     folder = context.folder
@@ -171,7 +181,13 @@ def train(
     if weights.is_file():
         return weights
     quiet_loggers()
+    if early_stopping is not None and not val:
+        raise UsageError(
+            f"{(meta or {}).get('method', 'this method')} stops early by the validation split, and there is none",
+            "choose a split scheme with one, or --set patience=0 to train the whole schedule",
+        )
     schedule = context.schedule
+    compute = compute or Compute()
     steps = schedule.steps(len(source))
     # A killed run must not resume between two updates: the gradients in hand are not in a checkpoint.
     steps = math.ceil(steps / accumulate) * accumulate
@@ -180,6 +196,7 @@ def train(
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     network = build()
+    accelerate(network, compute, device)
     loader = DataLoader(
         Draws(source, make, context.seed, steps * schedule.batch_size),  # type: ignore[arg-type]
         batch_size=schedule.batch_size,
@@ -187,7 +204,19 @@ def train(
         num_workers=workers,
         collate_fn=collate or pseudo_collate,
     )
-    checkpoint = _TimedCheckpoint(folder, accumulate)
+    hooks: list[Hook] = [_Exact(context.seed), curves := _Curves(context, steps)]
+    stopping = None
+    if early_stopping is not None:
+        assert val is not None
+        stopping = StopEarly(
+            early_stopping,
+            folder,
+            _validation(val, early_stopping.example, collate or pseudo_collate, context.seed),
+            every=math.ceil(len(source) / schedule.batch_size / accumulate) * accumulate,
+            log=curves.record,
+        )
+        hooks.append(stopping)
+    hooks.append(_TimedCheckpoint(folder, accumulate))
     runner = _QuietRunner(
         device=device,
         model=network,
@@ -195,7 +224,7 @@ def train(
         train_dataloader=loader,
         train_cfg={"by_epoch": False, "max_iters": steps, "val_interval": steps + 1},
         optim_wrapper={
-            "type": "OptimWrapper",
+            "type": _ScaledLoss if compute.amp == "float16" else "OptimWrapper",
             "optimizer": dict(optimizer),
             "accumulative_counts": accumulate,
             **({"clip_grad": dict(clip_grad)} if clip_grad else {}),
@@ -203,7 +232,7 @@ def train(
         },
         param_scheduler=[dict(s) for s in schedulers] or None,
         default_hooks={"checkpoint": None, "sampler_seed": None, "logger": None},
-        custom_hooks=[_Exact(context.seed), _Curves(context, steps), checkpoint],
+        custom_hooks=hooks,
         load_from=str(folder / RESUME) if (folder / RESUME).is_file() else None,
         resume=(folder / RESUME).is_file(),
         randomness={"seed": context.seed},
@@ -213,13 +242,12 @@ def train(
     try:
         with _chatter_into(folder / CHATTER):
             runner.train()
-        _save(
-            {
-                "state_dict": _cpu(runner.model.state_dict()),
-                "meta": {**(meta or {}), "steps": steps, "seed": context.seed},
-            },
-            weights,
-        )
+        state, ended = _cpu(runner.model.state_dict()), {"steps": steps}
+        if stopping is not None:
+            state, ended = stopping.best(), {"steps": runner.iter, "best_step": stopping.best_step}
+        _save({"state_dict": state, "meta": {**(meta or {}), **ended, "seed": context.seed}}, weights)
+        if stopping is not None:
+            stopping.clear()
     except OSError as error:
         raise OutputError(
             f"cannot write to {folder}: {error.strerror or error}", "free space or choose --runs"
@@ -341,6 +369,35 @@ class _QuietRunner(Runner):
         super().resume(filename, *args, **arguments)
 
 
+class _ScaledLoss(AmpOptimWrapper):  # type: ignore[misc]
+    """Scales the loss, so that float16 gradients do not vanish; the type itself is the trunk's, see _compute."""
+
+    optim_context = OptimWrapper.optim_context
+
+
+def _validation(
+    val: SampleSource,
+    example: Callable[[Sample], Any],
+    collate: Callable[[list[Any]], Any],
+    seed: int,
+) -> Callable[[Any], float]:
+    """What measures the mean loss of a model over the validation images, one at a time."""
+
+    @torch.no_grad()
+    def measure(model: Any) -> float:
+        model.eval()
+        total = 0.0
+        for number, sample in enumerate(val):
+            seed_everything(seed, 5, number)  # the same samples of anchors and RoIs every time
+            data = model.data_preprocessor(collate([example(sample)]), True)
+            loss, _ = model.parse_losses(model._run_forward(data, mode="loss"))
+            total += float(loss)
+        model.train()
+        return total / len(val)
+
+    return measure
+
+
 class _Exact(Hook):
     """Every random number of a step follows from the seed and the step."""
 
@@ -386,10 +443,13 @@ class _Curves(Hook):
             )
         step = batch_idx + 1
         if step % self._interval == 0 or step == self._steps:
-            record = {"step": step, "lr": runner.optim_wrapper.get_lr()["lr"][0], **losses}
-            self._file.write(json.dumps(record) + "\n")
-            self._file.flush()
+            self.record({"step": step, "lr": runner.optim_wrapper.get_lr()["lr"][0], **losses})
         self._context.progress(step, self._steps, f"loss {total:.3g}")
+
+    def record(self, values: Mapping[str, Any]) -> None:
+        """Write a line of the curves."""
+        self._file.write(json.dumps(values) + "\n")
+        self._file.flush()
 
     def after_train(self, runner: Runner) -> None:
         self._file.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ def in_tiles(
     tile: int,
     overlap: int,
     stride: int,
+    reductions: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, NDArray[np.float32]]:
     """The maps of an image, of one piece where it is no larger than a tile, else blended of its tiles' maps.
 
@@ -33,6 +35,7 @@ def in_tiles(
         tile: side of a tile, pixels; images of at most ``tile * tile`` pixels are not cut.
         overlap: of neighbouring tiles, pixels.
         stride: of the network, pixels.
+        reductions: maps of lower resolution, (K, h / r, w / r) rounded up: name -> r, a divisor of the stride.
 
     Raises:
         UsageError: tiles that do not move on: an overlap that leaves less than the stride.
@@ -42,18 +45,30 @@ def in_tiles(
         return dict(infer(image))
     rows, columns = (starts(length, tile, overlap, stride) for length in (height, width))
     sums: dict[str, NDArray[np.float32]] = {}
-    total = np.zeros((height, width), np.float32)
+    totals = {r: np.zeros((-(-height // r), -(-width // r)), np.float32) for r in {1, *reductions.values()}}
     for top, bottom, row_weight in _spans(rows, tile, height, overlap):
         for left, right, column_weight in _spans(columns, tile, width, overlap):
-            weight = np.outer(row_weight, column_weight)
-            total[top:bottom, left:right] += weight
+            weights = {r: np.outer(_every(row_weight, r), _every(column_weight, r)) for r in totals}
+            for r, weight in weights.items():
+                totals[r][_at(top, r, weight.shape[0]), _at(left, r, weight.shape[1])] += weight
             for name, values in infer(np.ascontiguousarray(image[:, top:bottom, left:right])).items():
+                r = reductions.get(name, 1)
                 if name not in sums:
-                    sums[name] = np.zeros((len(values), height, width), np.float32)
-                sums[name][:, top:bottom, left:right] += weight * values
-    for values in sums.values():
-        values /= total
+                    sums[name] = np.zeros((len(values), *totals[r].shape), np.float32)
+                sums[name][:, _at(top, r, values.shape[1]), _at(left, r, values.shape[2])] += weights[r] * values
+    for name, values in sums.items():
+        values /= totals[reductions.get(name, 1)]
     return sums
+
+
+def _every(weight: NDArray[np.float32], reduction: int) -> NDArray[np.float32]:
+    """The weight in the middle of every ``reduction`` pixels; of a last, shorter stretch that of its last pixel."""
+    middles = np.arange(-(-len(weight) // reduction)) * reduction + reduction // 2
+    return weight[np.minimum(middles, len(weight) - 1)]
+
+
+def _at(begin: int, reduction: int, length: int) -> slice:
+    return slice(begin // reduction, begin // reduction + length)
 
 
 def starts(length: int, tile: int, overlap: int, stride: int) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from bench.api import Paper, Schedule
+from bench.api import Paper, Schedule, Task
 from methods._mmdet import MMDetMethod, Training, preprocessor, stock_config
 
 
@@ -69,9 +69,8 @@ class MaskRCNN(MMDetMethod):
 
     def config(self, init: str) -> dict[str, Any]:
         """MMDetection's config with the overrides of :attr:`deviations`."""
-        p, objects = self.params, self.task.objects
+        p = self.params
         model = stock_config(self.coco_config)
-        densest = objects.per_image_max if objects else 100
         model.data_preprocessor = preprocessor()
         backbone, neck, roi = model.backbone, model.neck, model.roi_head
         backbone.depth = p.depth
@@ -84,19 +83,9 @@ class MaskRCNN(MMDetMethod):
         model.rpn_head.feat_channels = roi.mask_head.conv_out_channels = p.pyramid_channels
         roi.bbox_head.fc_out_channels = p.head_channels
         roi.bbox_head.num_classes = roi.mask_head.num_classes = len(self.task.classes)
-        model.rpn_head.anchor_generator.scales = [self.smallest_anchor(32.0) / 4]
-
-        samples = p.samples or max(512, 4 * densest)
-        model.train_cfg.rcnn.sampler.num = samples
-        model.train_cfg.rpn.sampler.num = max(256, 2 * densest)
-        model.train_cfg.rpn_proposal.update(nms_pre=max(2000, 2 * samples), max_per_img=max(1000, samples))
-        proposals = max(1000, 3 * self.task.max_detections // 2)
-        model.test_cfg.rpn.update(nms_pre=max(1000, proposals), max_per_img=proposals)
-        model.test_cfg.rcnn.update(
-            score_thr=p.score_threshold,
-            nms={"type": "nms", "iou_threshold": p.nms_iou},
-            max_per_img=self.task.max_detections,
-        )
+        fit_to_cells(model, self.task, self.smallest_anchor(32.0), samples=p.samples)
+        model.test_cfg.rcnn.score_thr = p.score_threshold
+        model.test_cfg.rcnn.nms = {"type": "nms", "iou_threshold": p.nms_iou}
         if init == "random":
             norm = {"type": "GN", "num_groups": 32, "requires_grad": True}
             backbone.update(frozen_stages=-1, norm_cfg=norm, norm_eval=False, zero_init_residual=False, init_cfg=None)
@@ -133,3 +122,23 @@ class MaskRCNN(MMDetMethod):
             ],
             paramwise={"norm_decay_mult": 0.0},
         )
+
+
+def fit_to_cells(model: Any, task: Task, smallest_anchor: float, samples: int = 0) -> None:
+    """Fit the anchors, samplers and caps of a two-stage model of MMDetection to a task, in place.
+
+    Args:
+        model: its config; as far as its sampled anchors and RoIs, proposals and detections suffice they stay.
+        task: says how many objects an image may have.
+        smallest_anchor: side of the anchors of the pyramid's finest level (stride 4), pixels.
+        samples: RoIs sampled an image in training; 0: what the densest image needs, 512 at least.
+    """
+    densest = task.objects.per_image_max if task.objects else 100
+    model.rpn_head.anchor_generator.scales = [smallest_anchor / 4]
+    samples = samples or max(512, 4 * densest)
+    model.train_cfg.rcnn.sampler.num = samples
+    model.train_cfg.rpn.sampler.num = max(256, 2 * densest)
+    model.train_cfg.rpn_proposal.update(nms_pre=max(2000, 2 * samples), max_per_img=max(1000, samples))
+    proposals = max(1000, 3 * task.max_detections // 2)
+    model.test_cfg.rpn.update(nms_pre=max(1000, proposals), max_per_img=proposals)
+    model.test_cfg.rcnn.max_per_img = task.max_detections

@@ -82,6 +82,15 @@ class UNetMethod(DenseMapMethod):
         "The variant shape-watershed is ours.",
     )
 
+    after_network: ClassVar[tuple[str, ...]] = (
+        *DenseMapMethod.after_network,
+        "decoder",
+        "threshold",
+        "min_area",
+        "summit_depth",
+        "score",
+    )
+
     augmentation = Augmentation(flip_horizontal=True)
 
     @dataclass(frozen=True)

@@ -28,13 +28,28 @@ def data_root() -> Decorator:
     )
 
 
+def compute() -> Decorator:
+    """``--amp``, ``--channels-last`` and ``--compile``."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (
+            click.option("--compile", is_flag=True, help="Compile the network's trunk with torch.compile."),
+            click.option("--channels-last", is_flag=True, help="Lay out the network's maps pixel by pixel."),
+            click.option("--amp", type=click.Choice(("bfloat16", "float16")), help="Mixed precision."),
+        ):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 def as_json() -> Decorator:
     """``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
-def settings(pairs: tuple[str, ...]) -> dict[str, str]:
-    """``("a=1", "b=x")`` as a dictionary.
+def settings(pairs: tuple[str, ...], option: str = "--set name=value") -> dict[str, str]:
+    """``("a=1", "b=x")`` as a dictionary; ``option`` is how the user should have written it.
 
     Raises:
         UsageError: a pair without ``=``.
@@ -43,7 +58,7 @@ def settings(pairs: tuple[str, ...]) -> dict[str, str]:
     for pair in pairs:
         key, separator, value = pair.partition("=")
         if not separator or not key:
-            raise UsageError(f"{pair!r} is not a setting", "write --set name=value")
+            raise UsageError(f"{pair!r} is not a setting", f"write {option}")
         found[key.strip()] = value.strip()
     return found
 

@@ -26,6 +26,7 @@ from bench.cli import options
 @options.data_root()
 @click.option("--stand-in/--real", default=None, help="Only the generated stand-in, or only the real files.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@options.compute()
 @click.option("--limit", type=click.IntRange(min=1), help="Evaluate at most so many images; such a run never ranks.")
 @click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A setting of the method; see bench show.")
 @options.database()

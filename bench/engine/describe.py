@@ -175,5 +175,6 @@ def _run(run: StoredRun, db: str | None) -> dict[str, Any]:
             "environment": dataclasses.asdict(bundle.environment),
             "machine": dataclasses.asdict(bundle.machine),
             "data set version": run.content_hash,
+            "also trained on": list(bundle.run.arguments.get("further_data", ())),
         },
     }

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,8 +25,9 @@ from bench.api import (
 )
 from bench.data import Split
 from bench.engine import folder as files
-from bench.engine import provenance, scoring, timing
+from bench.engine import memory, provenance, scoring, sharing, timing
 from bench.engine.folder import RunFolder
+from bench.engine.further_data import source_for
 from bench.engine.plan import Job
 from bench.progress import reporting
 from bench.records import (
@@ -74,6 +72,7 @@ class _Progress:
     parameters: int | None = None
     scored: bool | None = None
     images: int = 0
+    weights_of: str | None = None
 
 
 def execute(job: Job, store: Store, runs: Path, *, force: bool = False) -> Outcome:
@@ -103,7 +102,7 @@ def execute(job: Job, store: Store, runs: Path, *, force: bool = False) -> Outco
         state = _Progress(started=datetime.now(UTC))
         attempt = store.attempts(job.key) + 1
         try:
-            bundle = _complete(job, run, state, attempt)
+            bundle = _complete(job, run, state, attempt, share=not force)
         except (OutputError, StoreError):
             raise
         except Exception as error:  # noqa: BLE001 - whatever a method raises is an outcome of the run
@@ -114,13 +113,15 @@ def execute(job: Job, store: Store, runs: Path, *, force: bool = False) -> Outco
         return Outcome(job, store.add(bundle, supersede=force), "ok", run.path)
 
 
-def _complete(job: Job, run: RunFolder, state: _Progress, attempt: int) -> RunBundle:
+def _complete(job: Job, run: RunFolder, state: _Progress, attempt: int, share: bool) -> RunBundle:
     method = job.entry.method(job.task, job.params, job.device)
-    _train(job, run, method, state)
+    method.compute = job.compute
+    _train(job, run, method, state, share)
     split = job.dataset.split(job.split).limit(job.limit, job.seed)
     state.images = len(split)
     _predict(job, run, method, split, state)
-    scores, images = scoring.score_run(job.name, job.dataset.card, split, run)
+    parts = scoring.parts_of(job.dataset, job.split)
+    scores, images = scoring.score_run(job.name, job.dataset.card, split, run, parts)
     bundle = _bundle(job, run, state, attempt)
     if isinstance(method, ControlMethod):  # how fast the truth is copied says nothing
         return replace(bundle, results=scores, image_results=images)
@@ -141,10 +142,15 @@ def _complete(job: Job, run: RunFolder, state: _Progress, attempt: int) -> RunBu
 # -- training ---------------------------------------------------------------------------------------
 
 
-def _train(job: Job, run: RunFolder, method: Method, state: _Progress) -> None:
+def _train(job: Job, run: RunFolder, method: Method, state: _Progress, share: bool) -> None:
     weights = job.weights
     begun = time.monotonic()
-    if method.trainable and weights is None:
+    shared = sharing.take_over(job, run) if method.trainable and weights is None and share else None
+    if shared is not None:
+        weights, training = shared
+        state.train_seconds, state.weights_of = training.seconds, training.run
+        run.log(f"weights of the training in {training.run}, which is that of this run")
+    elif method.trainable and weights is None:
         train, val = job.dataset.training_splits(job.split)
         if train is None:
             raise UsageError(
@@ -162,12 +168,15 @@ def _train(job: Job, run: RunFolder, method: Method, state: _Progress) -> None:
                     schedule_name=job.schedule_name,
                     seed=job.seed,
                     init=job.init,
+                    dataset=job.dataset.card.name,
                     progress=report,
+                    data=source_for(type(method), job.further, job.schedule.train_images, job.seed),
                 ),
             )
         state.train_seconds = time.monotonic() - begun
         if weights is None:
             raise MethodError(f"{job.entry.name}.fit() returned no file of weights")
+        sharing.remember(job, run, weights, state.train_seconds)
     if weights is not None:
         method.load(weights)
         state.weights = provenance.sha256_file(weights)
@@ -184,14 +193,14 @@ def _predict(job: Job, run: RunFolder, method: Method, split: Split, state: _Pro
     begun = time.monotonic()
     pending = [index for index, image_id in enumerate(split.ids) if image_id not in done]
     clock = timing.PhaseClock(timing.synchroniser(job.device))
-    _reset_peak_memory(job.device)
+    memory.reset_peak(job.device)
     with reporting(f"predicting {job.name}", "image") as report:
         for count, index in enumerate(pending):
             sample = split[index]
             if count == 0 and not isinstance(method, ControlMethod):
                 for _ in range(timing.WARM_UP[job.device.partition(":")[0]]):
                     method.predict(sample.image)
-            with _on_clock(method, clock), clock.whole() as milliseconds:
+            with timing.on_clock(method, clock), clock.whole() as milliseconds:
                 found = _answer(method, sample, job.seed)
             check_prediction(job.entry.name, method, sample, found)
             # The time first: a kill between the two costs a repeated image, not a lost time.
@@ -199,22 +208,13 @@ def _predict(job: Job, run: RunFolder, method: Method, split: Split, state: _Pro
             journal.append(files.to_record(sample.id, found))
             report(len(done) + count + 1, len(split), f"{len(found)} instances")
     state.predict_seconds = time.monotonic() - begun
-    state.peak_memory = _peak_memory(job.device)
+    state.peak_memory = memory.peak(job.device) if method.in_process else None
 
 
 def _answer(method: Method, sample: Sample, seed: int) -> Instances:
     if isinstance(method, ControlMethod):
         return method.answer(sample, seed)
     return method.predict(sample.image)
-
-
-@contextmanager
-def _on_clock(method: Method, clock: timing.PhaseClock) -> Iterator[None]:
-    method.set_clock(clock)
-    try:
-        yield
-    finally:
-        method.set_clock(None)
 
 
 def check_prediction(name: str, method: Method, sample: Sample, found: Any) -> None:
@@ -281,7 +281,7 @@ def _bundle(
             train_seconds=state.train_seconds,
             predict_seconds=state.predict_seconds,
             peak_memory_bytes=state.peak_memory,
-            arguments=job.plan,
+            arguments={**job.plan, **({"weights_of": state.weights_of} if state.weights_of else {})},
         ),
         dataset=job.dataset.version,
         method=MethodVersionRecord(
@@ -304,7 +304,7 @@ def _bundle(
 
 
 def _artifacts(run: RunFolder) -> tuple[ArtifactRecord, ...]:
-    found = (run.path / name for name in files.ARTIFACTS)
+    found = (path for pattern in files.ARTIFACTS for path in sorted(run.path.glob(pattern)))
     return tuple(
         ArtifactRecord(str(path.relative_to(run.path)), provenance.sha256_file(path), path.stat().st_size)
         for path in found
@@ -337,31 +337,3 @@ def _failure_kind(error: BaseException) -> FailureKind:
     if isinstance(error, TimeoutError):
         return "timeout"
     return "error"
-
-
-# -- memory -----------------------------------------------------------------------------------------
-
-_PROC = Path("/proc/self")
-
-
-def _reset_peak_memory(device: str) -> None:
-    if device != "cpu":
-        import torch
-
-        torch.cuda.reset_peak_memory_stats(device)
-    elif (_PROC / "clear_refs").exists():
-        with contextlib.suppress(OSError):  # not allowed in some containers: the peak is then since the start
-            (_PROC / "clear_refs").write_text("5")
-
-
-def _peak_memory(device: str) -> int | None:
-    """Bytes since the prediction began: of the GPU, or resident on the CPU; None where the system does not tell."""
-    if device != "cpu":
-        import torch
-
-        return int(torch.cuda.max_memory_allocated(device))
-    if (_PROC / "status").exists():
-        for line in (_PROC / "status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return None

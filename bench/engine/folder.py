@@ -9,17 +9,38 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
 
-from bench.api import DataError, Instances, OutputError, UsageError
+from bench.api import DataError, OutputError, UsageError
+from bench.store.files import (
+    CURVES,
+    CURVES_NAME,
+    LOG,
+    PLAN,
+    PREDICTIONS,
+    TIMINGS,
+    TRAINING,
+    WEIGHTS,
+    WEIGHTS_NAME,
+    from_record,
+    to_record,
+)
 
-PLAN = "plan.json"
-PREDICTIONS = "predictions.jsonl"
-TIMINGS = "timings.jsonl"
-LOG = "log.txt"
-TRAINING = "training"
-ARTIFACTS = (PLAN, PREDICTIONS, TIMINGS, f"{TRAINING}/training.jsonl", f"{TRAINING}/weights.pth")
+__all__ = [
+    "ARTIFACTS",
+    "LOG",
+    "PREDICTIONS",
+    "TRAINING",
+    "Journal",
+    "RunFolder",
+    "RunHeldError",
+    "from_record",
+    "to_record",
+    "writing",
+]
+
+ARTIFACTS = (PLAN, PREDICTIONS, TIMINGS, CURVES, WEIGHTS, f"{TRAINING}/*/{CURVES_NAME}", f"{TRAINING}/*/{WEIGHTS_NAME}")
+"""What the store keeps a hash of, as patterns: a training in stages has a folder a stage."""
 
 
 class RunHeldError(UsageError):
@@ -169,28 +190,3 @@ def writing(path: Path) -> Iterator[None]:
         raise OutputError(
             f"cannot write {path}: {error.strerror or error}", "free space, or choose another folder with --runs"
         ) from error
-
-
-def to_record(image_id: str, instances: Instances) -> dict[str, Any]:
-    """A prediction as plain data; :func:`from_record` gives back an equal one."""
-    return {
-        "id": image_id,
-        "size": [instances.height, instances.width],
-        "counts": [r.decode("ascii") for r in instances.rles],
-        "class_ids": instances.class_ids.tolist(),
-        "scores": None if instances.scores is None else instances.scores.tolist(),
-        "boxes": instances.boxes.tolist(),
-    }
-
-
-def from_record(record: Mapping[str, Any]) -> tuple[str, Instances]:
-    """(image id, prediction) of a line of ``predictions.jsonl``."""
-    height, width = record["size"]
-    return record["id"], Instances(
-        height,
-        width,
-        tuple(c.encode("ascii") for c in record["counts"]),
-        class_ids=np.asarray(record["class_ids"], np.int64),
-        scores=None if record["scores"] is None else np.asarray(record["scores"], np.float64),
-        boxes=np.asarray(record["boxes"], np.float64).reshape(-1, 4),
-    )

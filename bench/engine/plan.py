@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bench.api import SCHEDULES, MethodError, Schedule, Task, UsageError
+from bench.api import SCHEDULES, Compute, MethodError, Schedule, Task, UsageError
 from bench.data import Dataset
 from bench.engine import provenance
+from bench.engine.further_data import FurtherSplit, Open, further_splits, opener
 from bench.records import EnvironmentRecord
 from bench.registry import MethodEntry
 
@@ -27,6 +28,8 @@ class Request:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         limit: at most so many evaluated images.
         settings: overrides of the method's parameters.
+        data_root: folder in which further data sets lie that a method trains on.
+        amp: see :class:`bench.api.Compute`, as are ``channels_last`` and ``compile``.
     """
 
     split: str | None = None
@@ -36,6 +39,10 @@ class Request:
     device: str = "auto"
     limit: int | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
+    data_root: Path | None = None
+    amp: str | None = None
+    channels_last: bool = False
+    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,10 @@ class Job:
     weights: Path | None
     device: str
     limit: int | None
+    compute: Compute = field(default_factory=Compute)
     notes: tuple[str, ...] = ()
+    further: tuple[FurtherSplit, ...] = ()
+    """What is trained on besides the training split."""
 
     @property
     def name(self) -> str:
@@ -86,7 +96,7 @@ class Job:
     @cached_property
     def plan(self) -> dict[str, Any]:
         """Everything that decides the predictions, as plain data."""
-        return {
+        plan = {
             "method": self.entry.name,
             "code": self.code_hash,
             "params": dict(provenance.plain(self.params)),
@@ -101,12 +111,36 @@ class Job:
             "weights": self.weights_hash,
             "limit": self.limit,
             "environment": self.environment.hash,
+            **({"compute": asked} if (asked := list(self.compute.asked())) else {}),
         }
+        # A method that trains on its own data alone has the keys it has always had.
+        return {**plan, "further_data": [further.plan() for further in self.further]} if self.further else plan
 
     @cached_property
     def key(self) -> str:
         """Hash of the plan: two jobs with the same key are the same run."""
         return provenance.sha256_of({k: v for k, v in self.plan.items() if k != "note"})
+
+    @cached_property
+    def training_key(self) -> str:
+        """Hash of what decides the weights alone: two jobs with the same one share a training.
+
+        It lacks the variant, what of the parameters acts after the network, and how many images are evaluated.
+        """
+        after = self.entry.method.after_network
+        rest = {name: value for name, value in self.plan.items() if name not in ("method", "limit", "note")}
+        return provenance.sha256_of(
+            {
+                **rest,
+                "family": self.entry.method.name,
+                "params": {name: value for name, value in self.plan["params"].items() if name not in after},
+                "schedule": {
+                    name: value
+                    for name, value in self.plan["schedule"].items()
+                    if name not in ("settings", "eval_images", "note")
+                },
+            }
+        )
 
     def folder(self, runs: Path) -> Path:
         """Where the run lives, below the folder of all runs."""
@@ -122,12 +156,19 @@ def make_jobs(
         MissingDependencyError: a package or a device that a method needs is not here.
         UsageError: a schedule, an initialisation or a setting that a method does not have.
         UnknownNameError: a split that a data set does not have.
+        DataError: further data that a method trains on are not there.
     """
-    return [make_job(entry, dataset, seed, request) for dataset in datasets for entry in entries for seed in seeds]
+    openers = {kind: opener(request.data_root, kind) for kind in ("real", "synthetic")}
+    return [
+        make_job(entry, dataset, seed, request, openers[dataset.source])
+        for dataset in datasets
+        for entry in entries
+        for seed in seeds
+    ]
 
 
-def make_job(entry: MethodEntry, dataset: Dataset, seed: int, request: Request) -> Job:
-    """One job of the grid; see :func:`make_jobs`."""
+def make_job(entry: MethodEntry, dataset: Dataset, seed: int, request: Request, open_: Open | None = None) -> Job:
+    """One job of the grid; see :func:`make_jobs`. ``open_`` opens further data sets that the method trains on."""
     method = entry.method
     provenance.require(method)
     device = provenance.resolve_device(request.device, method.requires)
@@ -148,6 +189,12 @@ def make_job(entry: MethodEntry, dataset: Dataset, seed: int, request: Request) 
         raise UsageError(f"{entry.name} has no schedule {schedule_name!r}", f"it has: {', '.join(method.schedules)}")
     schedule = method.schedules[schedule_name]
     limits = [n for n in (request.limit, schedule.eval_images) if n is not None]
+    params = method.make_params(entry.variant, request.settings, schedule)
+    method.require(params, request.weights)
+    further: tuple[FurtherSplit, ...] = ()
+    if method.trainable and request.weights is None:
+        open_ = open_ or opener(request.data_root, dataset.source)
+        further = further_splits(entry, params, dataset, split, open_)
     return Job(
         entry=entry,
         dataset=dataset,
@@ -155,13 +202,35 @@ def make_job(entry: MethodEntry, dataset: Dataset, seed: int, request: Request) 
         seed=seed,
         schedule_name=schedule_name,
         schedule=schedule,
-        params=method.make_params(entry.variant, request.settings, schedule),
+        params=params,
         init=_init(entry, request),
         weights=_existing(request.weights),
         device=device,
         limit=min(limits) if limits else None,
-        notes=notes,
+        compute=compute_of(entry, device, request.amp, request.channels_last, request.compile),
+        notes=(*notes, *(part.note(entry.name) for part in further)),
+        further=further,
     )
+
+
+def compute_of(
+    entry: MethodEntry, device: str, amp: str | None = None, channels_last: bool = False, compiled: bool = False
+) -> Compute:
+    """How the method is to compute, checked against what it and the device can.
+
+    Raises:
+        UsageError: the method has no such option, or the device not that type.
+    """
+    compute = Compute(amp, channels_last, compiled)
+    for option in compute.asked():
+        if option not in entry.method.compute_options:
+            raise UsageError(
+                f"{entry.name} cannot compute with {option}",
+                f"it has: {', '.join(entry.method.compute_options) or 'no such option'}",
+            )
+    if compute.amp == "float16" and device == "cpu":
+        raise UsageError("float16 is for GPUs: a CPU computes it slower than float32", "use --amp bfloat16")
+    return compute
 
 
 def _default_schedule(entry: MethodEntry, device: str, trains: bool) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from bench.api import DataError, Instances
-from bench.data import Split
+from bench.data import Dataset, Split
 from bench.data.cards import Card
 from bench.engine import folder as files
 from bench.engine import timing
 from bench.engine.folder import RunFolder
 from bench.metrics import MetricResult, ProtocolScores, Scorer
+from bench.metrics.evidence import measure, named
 from bench.progress import reporting
-from bench.records import ImageResultRecord, ResultRecord
+from bench.records import ImageResultRecord, ResultRecord, metric_of_part
 
 
 def protocols_of(card: Card) -> dict[str, Mapping[str, Any]]:
@@ -21,8 +23,24 @@ def protocols_of(card: Card) -> dict[str, Mapping[str, Any]]:
     return {protocol.name: protocol.params for protocol in card.protocols}
 
 
+def parts_of(dataset: Dataset, split: str) -> dict[str, frozenset[str]]:
+    """The splits of the same scheme that lie inside ``split``: levels of difficulty, for instance.
+
+    Returns:
+        image ids by the name of the part; nothing for a split without parts.
+    """
+    scheme, _ = dataset.card.address(split)
+    whole = frozenset(dataset.ids_of(split))
+    parts = {}
+    for name in dataset.split_names:
+        ids = frozenset(dataset.ids_of(name))
+        if ids and ids < whole and dataset.card.address(name)[0] == scheme:
+            parts[name.rpartition("/")[2]] = ids
+    return parts
+
+
 def score_run(
-    job_name: str, card: Card, split: Split, run: RunFolder
+    job_name: str, card: Card, split: Split, run: RunFolder, parts: Mapping[str, Collection[str]] | None = None
 ) -> tuple[tuple[ResultRecord, ...], tuple[ImageResultRecord, ...]]:
     """Every protocol of the card over the predictions of a run.
 
@@ -31,6 +49,8 @@ def score_run(
         card: of the data set.
         split: the images that were predicted.
         run: with a prediction for every image of ``split``.
+        parts: image ids by name, see :func:`parts_of`. Each of them that has images gets numbers of its own, those of
+            single classes aside, under names made by :func:`bench.records.metric_of_part`.
 
     Raises:
         DataError: an image has no prediction, or the journal is damaged.
@@ -40,15 +60,35 @@ def score_run(
     if missing:
         raise DataError(f"{run.path}: {len(missing)} images have no prediction, such as {missing[0]}", "run again")
     scorer = Scorer(protocols_of(card), classes=card.task.classes)
+    scorers = {
+        part: Scorer(protocols_of(card), classes=card.task.classes, images=False)
+        for part, ids in (parts or {}).items()
+        if not set(ids).isdisjoint(split.ids)
+    }
     with reporting(f"scoring {job_name}", "image") as report:
         for count, sample in enumerate(split, start=1):
             _, found = files.from_record(predictions[sample.id])
             truth = sample.instances if sample.instances is not None else Instances.empty(*sample.shape)
-            scorer.add(sample.id, truth, found, group=sample.group)
+            try:
+                evidence = measure(scorer.protocols, sample.id, truth, found, sample.group)
+            except DataError as error:
+                raise named(sample.id, error) from None
+            scorer.put(evidence)
+            for part, of_part in scorers.items():
+                if sample.id in (parts or {})[part]:
+                    of_part.put(evidence)
             report(count, len(split), "")
     scores = scorer.result()
+    results = [record for scored in scores.protocols.values() for record in _results(scored)]
+    for part, of_part in scorers.items():
+        results += [
+            replace(record, metric=metric_of_part(record.metric, part))
+            for scored in of_part.result().protocols.values()
+            for record in _results(scored)
+            if "/" not in record.metric
+        ]
     return (
-        tuple(record for scored in scores.protocols.values() for record in _results(scored)),
+        tuple(results),
         tuple(record for scored in scores.protocols.values() for record in _image_results(scored)),
     )
 

@@ -13,6 +13,7 @@ from bench.data import Dataset, open_dataset
 from bench.engine.execution import Outcome, execute
 from bench.engine.folder import RunHeldError
 from bench.engine.plan import Job, Request, make_jobs
+from bench.engine.reported import store_reported
 from bench.progress import reporting, say
 from bench.records import ResultRecord
 from bench.registry import find_method
@@ -84,8 +85,9 @@ def run_all(
     """
     entries = [find_method(name) for name in _listed(methods)]
     with open_store(db) as store:
+        store_reported(store)
         opened = _open(datasets, data_root, stand_in)
-        jobs = make_jobs(entries, opened, seeds, Request(**request))
+        jobs = make_jobs(entries, opened, seeds, _request(request, data_root))
         _say_notes(jobs)
         folder = runs_folder(Path(runs) if runs else None)
         finished, held = [], []
@@ -117,7 +119,9 @@ def plan(
     opened = _open(datasets, data_root, stand_in)
     folder = runs_folder(Path(runs) if runs else None)
     store = _store_if_there(db)
-    return [_planned(job, folder, store, force) for job in make_jobs(entries, opened, seeds, Request(**request))]
+    jobs = make_jobs(entries, opened, seeds, _request(request, data_root))
+    _say_notes(jobs)
+    return [_planned(job, folder, store, force) for job in jobs]
 
 
 def run(methods: Names, datasets: Names, **arguments: Any) -> pd.DataFrame:
@@ -151,6 +155,10 @@ def leaderboard(dataset: str, *, db: str | Path | None = None, **options: Any) -
 
 
 # -- inside -----------------------------------------------------------------------------------------
+
+
+def _request(fields: dict[str, Any], data_root: Path | str | None) -> Request:
+    return Request(**fields, data_root=Path(data_root) if data_root else None)
 
 
 def _listed(names: Names) -> list[str]:

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from bench.api import DataError, Instances, UsageError
-from bench.data import Dataset, Split, open_dataset
+from bench.data import Dataset, Split
 from bench.engine import scoring
 from bench.engine.folder import PREDICTIONS, RunFolder, from_record
-from bench.metrics import Comparison, Scorer, Scores, compare
-from bench.progress import reporting
+from bench.metrics import Comparison, compare
 from bench.records import ImageResultRecord, ResultRecord
+from bench.report.stored_runs import opened, run_names, scored
 from bench.store import Store, StoredRun
-
-
-def opened(run: StoredRun, data_root: Path | None) -> Dataset:
-    """The data set that a run was made on.
-
-    Raises:
-        DataError: what lies there is another version.
-    """
-    dataset = open_dataset(run.dataset, data_root, stand_in=run.source == "synthetic")
-    if dataset.content_hash != run.content_hash:
-        raise DataError(
-            f"{dataset.folder} holds another version of {run.dataset} than run {run.id} was made on",
-            "name the folder of its files by --data-root",
-        )
-    return dataset
 
 
 def predictions(run: StoredRun) -> dict[str, Instances]:
@@ -106,31 +90,16 @@ def compared(
     split = dataset.split(runs[0].split).take(sorted(shared))
     protocols = scoring.protocols_of(dataset.card)
     name = protocol or next(iter(protocols))
-    names = _names(runs)
+    names = run_names(runs)
     scores = {
-        names[run.id]: _scored(names[run.id], dataset, split, found[run.id], {name: protocols.get(name, {})})
+        names[run.id]: scored(names[run.id], dataset, split, found[run.id], {name: protocols.get(name, {})})
         for run in runs
     }
     return compare(scores, name, metric)
 
 
-def _names(runs: Sequence[StoredRun]) -> dict[int, str]:
-    return {run.id: f"run {run.id} ({run.method}, seed {run.seed})" for run in runs}
-
-
-def _scored(
-    label: str, dataset: Dataset, split: Split, found: Mapping[str, Instances], protocols: Mapping[str, Any]
-) -> Scores:
-    scorer = Scorer(protocols, classes=dataset.card.task.classes, intervals=False)
-    with reporting(f"scoring {label}", "image") as report:
-        for count, sample in enumerate(split, start=1):
-            truth = sample.instances if sample.instances is not None else Instances.empty(*sample.shape)
-            scorer.add(sample.id, truth, found[sample.id], group=sample.group)
-            report(count, len(split), "")
-    return scorer.result()
-
-
 def _records(
     label: str, dataset: Dataset, split: Split, folder: Path
 ) -> tuple[tuple[ResultRecord, ...], tuple[ImageResultRecord, ...]]:
-    return scoring.score_run(label, dataset.card, split, RunFolder(folder))
+    parts = scoring.parts_of(dataset, split.name)
+    return scoring.score_run(label, dataset.card, split, RunFolder(folder), parts)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from bench.api import Method
 from bench.metrics.types import MetricResult
 
 PHASES = ("preprocess", "network", "postprocess")
@@ -69,6 +70,16 @@ class PhaseClock:
         return time.perf_counter()
 
 
+@contextmanager
+def on_clock(method: Method, clock: PhaseClock) -> Iterator[None]:
+    """Let a method time its phases on ``clock``."""
+    method.set_clock(clock)
+    try:
+        yield
+    finally:
+        method.set_clock(None)
+
+
 def synchroniser(device: str) -> Callable[[], None] | None:
     """What waits for a device: nothing on the CPU."""
     if device == "cpu":
@@ -106,7 +117,7 @@ def summary(totals: Sequence[float], peak_memory_bytes: int | None) -> list[Metr
         return [result("latency_median", "ms", False, None, None)]
     median, p95 = (float(v) for v in np.percentile(times, [50, 95]))
     q1, q3 = np.percentile(times, [25, 75])
-    bounds = _interval_of_median(times)
+    bounds = interval_of_median(times)
     rate = (1e3 / bounds[1], 1e3 / bounds[0]) if bounds and bounds[0] > 0 else None
     results = [
         result("latency_median", "ms", False, median, bounds),
@@ -119,7 +130,7 @@ def summary(totals: Sequence[float], peak_memory_bytes: int | None) -> list[Metr
     return results
 
 
-def _interval_of_median(times: np.ndarray) -> tuple[float, float] | None:
+def interval_of_median(times: np.ndarray) -> tuple[float, float] | None:
     """95 % interval of the median from the order statistics (binomial, no assumption on the shape); None below 6."""
     from scipy.stats import binom
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.records import ResultRecord
+from bench.records import ResultRecord, part_of_metric
 from bench.report.numbers import quantity
 from bench.report.tables import Table, simple, to_text
 
@@ -41,9 +41,12 @@ def run_tables(finished: Sequence[FinishedRun]) -> str:
     blocks = []
     for (dataset, source, split), runs in _grouped(finished).items():
         mark = ", generated stand-in" if source == "synthetic" else ""
-        for protocol in dict.fromkeys(result.protocol for run in runs for result in run.results):
-            table = _protocol_table(f"{dataset}{mark}: split {split}, protocol {protocol}", protocol, runs)
-            blocks.append(to_text(table))
+        shown = [(result.protocol, part_of_metric(result.metric)[1]) for run in runs for result in run.results]
+        for protocol, part in sorted(dict.fromkeys(shown), key=lambda pair: pair[1] is not None):
+            where = f"split {split}" if part is None else f"only {part} of split {split}"
+            blocks.append(
+                to_text(_protocol_table(f"{dataset}{mark}: {where}, protocol {protocol}", protocol, part, runs))
+            )
     failed = [run for run in finished if run.error is not None]
     if failed:
         rows = [(run.stored.id, run.stored.method, run.stored.dataset, run.stored.failure) for run in failed]
@@ -118,8 +121,15 @@ def _grouped(finished: Sequence[FinishedRun]) -> dict[tuple[str, str, str], list
     return groups
 
 
-def _protocol_table(title: str, protocol: str, runs: Sequence[FinishedRun]) -> Table:
-    by_run = [{r.metric: r for r in run.results if r.protocol == protocol} for run in runs]
+def _protocol_table(title: str, protocol: str, part: str | None, runs: Sequence[FinishedRun]) -> Table:
+    by_run = [
+        {
+            part_of_metric(r.metric)[0]: r
+            for r in run.results
+            if r.protocol == protocol and part_of_metric(r.metric)[1] == part
+        }
+        for run in runs
+    ]
     metrics = list(dict.fromkeys(metric for results in by_run for metric in results))[:SHOWN_METRICS]
     rows = [
         (
@@ -127,7 +137,7 @@ def _protocol_table(title: str, protocol: str, runs: Sequence[FinishedRun]) -> T
             run.stored.title,
             run.stored.seed,
             run.stored.schedule,
-            run.stored.n_images,
+            run.stored.n_images if part is None else max((r.n or 0 for r in results.values()), default=0),
             *(_cell(results.get(metric)) for metric in metrics),
         )
         for run, results in zip(runs, by_run, strict=True)

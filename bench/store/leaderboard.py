@@ -60,6 +60,7 @@ def leaderboard(
     metric: str | None = None,
     source: Source | None = None,
     content_hash: str | None = None,
+    include_superseded: bool = False,
 ) -> pd.DataFrame:
     """The finished, standing runs of one data set version and split, best first.
 
@@ -80,6 +81,7 @@ def leaderboard(
         metric: of that protocol, to rank by; default its first that has a direction.
         source: only ``real`` or only ``synthetic`` versions.
         content_hash: the version, or the beginning of its hash; default the one run last.
+        include_superseded: also runs that others have replaced, a row each; they have no rank.
 
     Returns:
         a frame whose ``attrs`` say what is shown: ``dataset``, ``title``, ``content_hash``, ``source``, ``split``,
@@ -93,7 +95,12 @@ def leaderboard(
     version, others = _version(connection, dataset, source, content_hash)
     split = _split(version, split)
     of_board = RunFilter(
-        dataset=dataset, content_hash=version.content_hash, split=split, schedule=schedule, status="ok"
+        dataset=dataset,
+        content_hash=version.content_hash,
+        split=split,
+        schedule=schedule,
+        status="ok",
+        include_superseded=include_superseded,
     )
     runs = _one_a_version(queries.runs(connection, of_board))
     numbers = _numbers(connection, version.id, split, [run.id for run in runs])
@@ -171,7 +178,11 @@ def _one_a_version(runs: Iterable[StoredRun]) -> list[StoredRun]:
     """Of ``runs``, newest first, one for each thing that was measured."""
     kept: dict[tuple[Any, ...], StoredRun] = {}
     for run in sorted(runs, key=lambda r: (not r.complete, -r.id)):
-        identity = (run.method, run.code_hash, run.params_hash, run.seed, run.init, run.schedule, run.submitted_by)
+        replaced = run.id if run.superseded else None
+        identity = (
+            *(run.method, run.code_hash, run.params_hash, run.seed, run.init, run.schedule, run.submitted_by),
+            replaced,
+        )
         kept.setdefault(identity, run)
     return list(kept.values())
 
@@ -184,7 +195,7 @@ def _numbers(connection: Connection, dataset_id: int, split: str, run_ids: Seque
             Result.run_id, Result.metric_id, Result.value, Result.low, Result.high, Result.reason, Result.position
         )
         .join(Run, Result.run_id == Run.id)
-        .where(Run.dataset_version_id == dataset_id, Run.split == split, Run.status == "ok", ~Run.superseded)
+        .where(Run.dataset_version_id == dataset_id, Run.split == split, Run.status == "ok")
         .order_by(Result.run_id, Result.position),
     )  # fmt: skip
     return found[found["run_id"].isin(run_ids)]
@@ -305,6 +316,7 @@ def badges(run: StoredRun, source: str) -> list[str]:
         *(["synthetic"] if source == "synthetic" else []),
         *([run.schedule] if run.schedule in PARTIAL_SCHEDULES else []),
         *([] if run.complete else ["incomplete"]),
+        *(["superseded"] if run.superseded else []),
     ]
 
 
@@ -331,6 +343,8 @@ def _ranked(
 
 def ranks(run: StoredRun, schedule: str | None = None) -> bool:
     """Whether a run may have a rank, on a board of one ``schedule`` or of all (None)."""
-    if run.badge == "control" or run.origin == "control" or not run.complete or run.schedule == "smoke":
+    if run.badge == "control" or run.origin == "control" or run.superseded:
+        return False
+    if not run.complete or run.schedule == "smoke":
         return False
     return run.schedule not in PARTIAL_SCHEDULES or run.schedule == schedule

@@ -354,7 +354,7 @@ def bundle(connection: Connection, run_id: int) -> RunBundle:
         environment=shared(Environment, EnvironmentRecord, row["environment_id"]),
         machine=shared(Machine, MachineRecord, row["machine_id"]),
         images=tuple(_record(ImageRecord, i) for i in images.mappings()),
-        results=tuple(_results(connection, run_id)),
+        results=tuple(results(connection, run_id)),
         image_results=tuple(ImageResultRecord(*r) for r in image_results),
         timings=tuple(TimingRecord(*t) for t in timings),
         artifacts=tuple(_record(ArtifactRecord, a) for a in artifacts.mappings()),
@@ -372,7 +372,8 @@ def latency(connection: Connection, run_id: int) -> dict[str, LatencySummary]:
     return {phase: LatencySummary.of(phase, samples[phase]) for phase in PHASES if phase in samples}
 
 
-def _results(connection: Connection, run_id: int) -> Iterable[ResultRecord]:
+def results(connection: Connection, run_id: int) -> Iterable[ResultRecord]:
+    """The numbers of a run, in the order of its protocols."""
     rows = connection.execute(
         select(
             Metric.protocol, Metric.protocol_version, Metric.name.label("metric"), Metric.unit, Metric.params,

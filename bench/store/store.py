@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import delete, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -13,10 +13,12 @@ from sqlalchemy.orm import Session
 
 from bench.records import (
     ImageResultRecord,
+    MachineRecord,
     ReportedResultRecord,
     ResultRecord,
     RunBundle,
     Source,
+    TimingRecord,
 )
 from bench.store import queries, writing
 from bench.store.database import TIMEOUT, Database, open_database
@@ -27,6 +29,8 @@ from bench.store.target import Target
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from bench.store.views import Provenance
 
 T = TypeVar("T")
 
@@ -113,6 +117,18 @@ class Store:
         """
         self.run(run_id)
         self._write(lambda session: writing.replace_results(session, run_id, results, image_results))
+
+    def add_timings(self, run_id: int, timings: Sequence[TimingRecord]) -> None:
+        """Give a stored run timing samples taken later, as rounds that come after those that it has.
+
+        The medians and results of the run stay those of its own predictions; :meth:`latency` is over every round.
+
+        Raises:
+            UnknownNameError: no such run.
+            StoreError: samples that contradict themselves, or of an image that the data set does not have.
+        """
+        self.run(run_id)
+        self._write(lambda session: writing.add_timings(session, run_id, timings))
 
     def supersede(self, run_id: int) -> None:
         """Mark a run as superseded: it is kept, and no longer shown or taken as finished.
@@ -230,6 +246,68 @@ class Store:
         with self._database.reading() as connection:
             return queries.reported(connection, dataset=dataset, paper=paper, protocol=protocol)
 
+    # -- reading, for the pages of the board --------------------------------------------------------------
+
+    def provenance(self, run_id: int) -> Provenance:
+        """Where a run's numbers come from, without those of single images: see :class:`bench.store.views.Provenance`.
+
+        Raises:
+            UnknownNameError: no such run.
+        """
+        from bench.store import views
+
+        with self._database.reading() as connection:
+            return views.provenance(connection, run_id)
+
+    def runs_by_id(self, run_ids: Sequence[int]) -> list[StoredRun]:
+        """The runs with these numbers, superseded ones too, in that order; numbers of no run are passed over."""
+        with self._database.reading() as connection:
+            found = queries.runs(connection, RunFilter(run_ids=run_ids, include_superseded=True))
+        by_id = {run.id: run for run in found}
+        return [by_id[i] for i in dict.fromkeys(run_ids) if i in by_id]
+
+    def machines(self) -> dict[str, MachineRecord]:
+        """Hash to machine, of all that ran something."""
+        from bench.store import views
+
+        with self._database.reading() as connection:
+            return views.machines(connection)
+
+    def marks(self, run_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """Run to what its plan says a reader must know: see :func:`bench.store.views.marks`."""
+        from bench.store import views
+
+        with self._database.reading() as connection:
+            return views.marks(connection, run_ids)
+
+    def cited(self, run_ids: Sequence[int]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Papers and data set cards that a table of these runs cites: see :func:`bench.store.views.cited`."""
+        from bench.store import views
+
+        with self._database.reading() as connection:
+            return views.cited(connection, run_ids)
+
+    def image_metrics(self, run_id: int) -> list[tuple[str, str, bool | None]]:
+        """Protocol, metric and direction of what a run has image by image."""
+        from bench.store import views
+
+        with self._database.reading() as connection:
+            return views.image_metrics(connection, run_id)
+
+    def image_values(self, run_ids: Sequence[int], protocol: str, metric: str) -> pd.DataFrame:
+        """A number of several runs on each image: see :func:`bench.store.views.image_values`."""
+        from bench.store import views
+
+        with self._database.reading() as connection:
+            return views.image_values(connection, run_ids, protocol, metric)
+
+    def ranking_values(self, schedule: str = "paper") -> pd.DataFrame:
+        """What every data set ranks by, of every run: see :func:`bench.store.views.ranking_values`."""
+        from bench.store import views
+
+        with self._database.reading() as connection:
+            return views.ranking_values(connection, schedule)
+
     # -- reading, in pandas frames ----------------------------------------------------------------------
 
     def results(
@@ -288,6 +366,7 @@ class Store:
         metric: str | None = None,
         source: Source | None = None,
         content_hash: str | None = None,
+        include_superseded: bool = False,
     ) -> pd.DataFrame:
         """The board of one data set version and split: one row a run, best first.
 
@@ -305,6 +384,7 @@ class Store:
                 metric=metric,
                 source=source,
                 content_hash=content_hash,
+                include_superseded=include_superseded,
             )
 
     # -- transactions -----------------------------------------------------------------------------------

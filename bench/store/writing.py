@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from bench.errors import StoreError
@@ -19,6 +19,7 @@ from bench.records import (
     ReportedResultRecord,
     ResultRecord,
     RunBundle,
+    TimingRecord,
 )
 from bench.store.latency import percentile
 from bench.store.models import (
@@ -81,20 +82,7 @@ def add(session: Session, bundle: RunBundle, supersede: bool) -> int:
     session.flush()
     image_ids = _image_ids(session, dataset_id, bundle)
     add_results(session, row.id, bundle.results, bundle.image_results, image_ids)
-    _insert(
-        session,
-        TimingSample,
-        [
-            {
-                "run_id": row.id,
-                "phase": t.phase,
-                "image_id": image_ids[clean_text(t.image_key)],
-                "round": int(t.round),
-                "milliseconds": float(t.milliseconds),
-            }
-            for t in bundle.timings
-        ],
-    )
+    _insert_timings(session, row.id, bundle.timings, image_ids)
     _insert(session, Artifact, [{"run_id": row.id, **_fields(artifact)} for artifact in bundle.artifacts])
     return row.id
 
@@ -190,11 +178,7 @@ def check(bundle: RunBundle) -> None:
     if bundle.run.status == "ok" and bundle.run.failure_kind is not None:
         raise StoreError(f"{name} is ok, but names the failure {bundle.run.failure_kind!r}")
     _check_results(name, bundle.results, bundle.image_results)
-    for sample in bundle.timings:
-        if sample.phase not in PHASES:
-            raise StoreError(f"{name}: unknown timing phase {sample.phase!r}", f"known: {', '.join(PHASES)}")
-        if not (math.isfinite(sample.milliseconds) and sample.milliseconds >= 0):
-            raise StoreError(f"{name}: image {sample.image_key!r} took {sample.milliseconds} ms in {sample.phase}")
+    _check_timings(name, bundle.timings)
     _check_once(name, "image {!r}", (i.key for i in bundle.images))
     _check_once(
         name, "the timing of {!r}, phase {}, round {}", ((t.image_key, t.phase, t.round) for t in bundle.timings)
@@ -349,6 +333,53 @@ def _float(value: float | None) -> float | None:
 
 def _int(value: int | None) -> int | None:
     return None if value is None else int(value)
+
+
+def add_timings(session: Session, run_id: int, timings: Sequence[TimingRecord]) -> None:
+    """More timing samples of a run; see :meth:`bench.store.store.Store.add_timings`."""
+    name = f"run {run_id}"
+    _check_timings(name, timings)
+    _check_once(name, "the timing of {!r}, phase {}, round {}", ((t.image_key, t.phase, t.round) for t in timings))
+    dataset_id = session.scalars(select(Run.dataset_version_id).where(Run.id == run_id)).one()
+    named = {clean_text(t.image_key) for t in timings}
+    stored = _stored_images(session, dataset_id, named)
+    _check_known(name, named, stored)
+    last = session.scalar(select(func.max(TimingSample.round)).where(TimingSample.run_id == run_id))
+    first = min((t.round for t in timings), default=0)
+    shift = 0 if last is None else last + 1 - first
+    _insert_timings(
+        session,
+        run_id,
+        [dataclasses.replace(t, round=t.round + shift) for t in timings],
+        {key: id_ for key, (id_, _) in stored.items()},
+    )
+
+
+def _check_timings(name: str, timings: Iterable[TimingRecord]) -> None:
+    for sample in timings:
+        if sample.phase not in PHASES:
+            raise StoreError(f"{name}: unknown timing phase {sample.phase!r}", f"known: {', '.join(PHASES)}")
+        if not (math.isfinite(sample.milliseconds) and sample.milliseconds >= 0):
+            raise StoreError(f"{name}: image {sample.image_key!r} took {sample.milliseconds} ms in {sample.phase}")
+
+
+def _insert_timings(
+    session: Session, run_id: int, timings: Iterable[TimingRecord], image_ids: Mapping[str, int]
+) -> None:
+    _insert(
+        session,
+        TimingSample,
+        [
+            {
+                "run_id": run_id,
+                "phase": t.phase,
+                "image_id": image_ids[clean_text(t.image_key)],
+                "round": int(t.round),
+                "milliseconds": float(t.milliseconds),
+            }
+            for t in timings
+        ],
+    )
 
 
 def _insert(session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:

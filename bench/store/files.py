@@ -1,0 +1,204 @@
+"""The files of a run folder, as a reader sees them: by fixed names, never written, never followed out of the folder.
+
+The engine writes them (:mod:`bench.engine.folder`); whoever shows a stored run reads them here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.errors import DataError
+from bench.instances import Instances
+
+if TYPE_CHECKING:
+    from bench.store.queries import StoredRun
+
+PLAN = "plan.json"
+PREDICTIONS = "predictions.jsonl"
+TIMINGS = "timings.jsonl"
+LOG = "log.txt"
+TRAINING = "training"
+CURVES_NAME = "training.jsonl"
+WEIGHTS_NAME = "weights.pth"
+CURVES = f"{TRAINING}/{CURVES_NAME}"
+CHATTER = f"{TRAINING}/libraries.txt"
+WEIGHTS = f"{TRAINING}/{WEIGHTS_NAME}"
+READABLE = (PLAN, PREDICTIONS, TIMINGS, LOG, CURVES, CHATTER)
+"""What :class:`RunFiles` opens; nothing else of a folder is read."""
+
+SHOWN_BYTES = 64 * 1024
+"""Of a log, from its end."""
+
+
+class RunFiles:
+    """The known files of a stored run.
+
+    A folder is believed only if its plan names the run's key, and a file only if it lies in the folder once links are
+    followed: a folder's name in a database may come from anywhere.
+
+    Args:
+        run: as the store has it.
+    """
+
+    def __init__(self, run: StoredRun) -> None:
+        self._run = run
+        self._folder = Path(run.folder)
+
+    def path(self, name: str) -> Path | None:
+        """Where a known file lies, or None where it is not there or not to be trusted.
+
+        Raises:
+            ValueError: ``name`` is none of :data:`READABLE`.
+        """
+        if name not in READABLE:
+            raise ValueError(f"{name!r} is no file of a run")
+        return self._within(name) if self._is_of_this_run() else None
+
+    def prediction(self, image: str) -> Instances:
+        """What the run predicted on one image.
+
+        Raises:
+            DataError: the predictions are gone or damaged, or hold none for this image.
+        """
+        path = self._predictions()
+        start = b'{"id":' + json.dumps(image).encode() + b","
+        found: dict[str, Any] | None = None
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.startswith(start) and line.endswith(b"\n"):
+                    found = _record(path, number, line)
+        if found is None:
+            raise DataError(
+                f"run {self._run.id} holds no prediction for the image {image}", "run it again with --force"
+            )
+        return _checked(path, found)[1]
+
+    def predictions(self) -> dict[str, Instances]:
+        """What the run predicted, by image.
+
+        Raises:
+            DataError: the predictions are gone or damaged.
+        """
+        path = self._predictions()
+        return dict(_checked(path, record) for record in _lines(path))
+
+    def log(self) -> dict[str, str]:
+        """File name to text: what the run wrote while it went, of each the last :data:`SHOWN_BYTES`."""
+        found = {}
+        for name in (LOG, CHATTER):
+            path = self.path(name)
+            if path is None:
+                continue
+            with path.open("rb") as file:
+                size = file.seek(0, 2)
+                file.seek(max(0, size - SHOWN_BYTES))
+                found[name] = file.read().decode("utf-8", "replace")
+        return found
+
+    def curves(self) -> dict[str, list[dict[str, float]]]:
+        """Stage of the training ("" where it has but one) to its curve: a row a logged step, of numbers.
+
+        Raises:
+            DataError: a file is damaged.
+        """
+        if not self._is_of_this_run():
+            return {}
+        found = {}
+        stages = sorted(path.parent.name for path in self._folder.glob(f"{TRAINING}/*/{CURVES_NAME}"))
+        for stage in ("", *stages):
+            path = self._within(f"{TRAINING}/{stage}/{CURVES_NAME}")
+            if path is not None:
+                found[stage] = [_numbers(record) for record in _lines(path)]
+        return found
+
+    # -- inside ----------------------------------------------------------------------------------------
+
+    def _predictions(self) -> Path:
+        path = self.path(PREDICTIONS)
+        if path is None:
+            raise DataError(
+                f"the predictions of run {self._run.id} are gone: {self._folder}", "run it again with --force"
+            )
+        return path
+
+    def _is_of_this_run(self) -> bool:
+        plan = self._within(PLAN)
+        if plan is None:
+            return False
+        try:
+            content = json.loads(plan.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(content, dict) and content.get("key") == self._run.key
+
+    def _within(self, name: str) -> Path | None:
+        try:
+            folder = self._folder.resolve(strict=True)
+            path = (folder / name).resolve(strict=True)
+        except (OSError, RuntimeError, ValueError):  # not there, a loop of links, a NUL in the name
+            return None
+        return path if path.is_relative_to(folder) and path.is_file() else None
+
+
+def to_record(image_id: str, instances: Instances) -> dict[str, Any]:
+    """A prediction as plain data; :func:`from_record` gives back an equal one."""
+    return {
+        "id": image_id,
+        "size": [instances.height, instances.width],
+        "counts": [r.decode("ascii") for r in instances.rles],
+        "class_ids": instances.class_ids.tolist(),
+        "scores": None if instances.scores is None else instances.scores.tolist(),
+        "boxes": instances.boxes.tolist(),
+    }
+
+
+def from_record(record: Mapping[str, Any]) -> tuple[str, Instances]:
+    """(image id, prediction) of a line of ``predictions.jsonl``."""
+    height, width = record["size"]
+    return record["id"], Instances(
+        height,
+        width,
+        tuple(c.encode("ascii") for c in record["counts"]),
+        class_ids=np.asarray(record["class_ids"], np.int64),
+        scores=None if record["scores"] is None else np.asarray(record["scores"], np.float64),
+        boxes=np.asarray(record["boxes"], np.float64).reshape(-1, 4),
+    )
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Every whole line; one that a killed writer left half is not there yet."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.endswith(b"\n"):
+                yield _record(path, number, line)
+
+
+def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        record = None
+    if not isinstance(record, dict):
+        raise DataError(f"{path}, line {number}: not a record", "run again with --force")
+    return record
+
+
+def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        str(key): float(value)
+        for key, value in record.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
+def _checked(path: Path, record: Mapping[str, Any]) -> tuple[str, Instances]:
+    try:
+        image, found = from_record(record)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise DataError(f"{path}: a record is not that of a prediction", "run again with --force") from None
+    return image, found

@@ -1,0 +1,236 @@
+"""What the pages of the board ask beside :mod:`bench.store.queries`: narrow answers, fast on big stores."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, func, select
+
+from bench.errors import UnknownNameError
+from bench.records import ArtifactRecord, EnvironmentRecord, MachineRecord, MethodVersionRecord, ResultRecord
+from bench.store import frames, queries
+from bench.store.models import (
+    Artifact,
+    DatasetVersion,
+    Environment,
+    Image,
+    ImageResult,
+    Machine,
+    MethodVersion,
+    Metric,
+    Result,
+    Run,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CHUNK = 500
+"""Runs asked for in one statement: databases bound the number of parameters."""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a run's numbers come from, without the numbers of single images.
+
+    Attributes:
+        method: its version.
+        environment: the software.
+        machine: the hardware.
+        results: every number, in the order of the protocols.
+        artifacts: its files, with their hashes.
+        arguments: the plan that it was run by.
+        card: the card of its data set.
+    """
+
+    method: MethodVersionRecord
+    environment: EnvironmentRecord
+    machine: MachineRecord
+    results: tuple[ResultRecord, ...]
+    artifacts: tuple[ArtifactRecord, ...]
+    arguments: dict[str, Any]
+    card: dict[str, Any]
+
+
+def provenance(connection: Connection, run_id: int) -> Provenance:
+    """Everything of a run but images, image results and timing samples.
+
+    Raises:
+        UnknownNameError: no such run.
+    """
+    row = connection.execute(
+        select(
+            Run.method_version_id, Run.dataset_version_id, Run.environment_id, Run.machine_id, Run.arguments,
+            Run.n_parameters,
+        ).where(Run.id == run_id)
+    ).one_or_none()  # fmt: skip
+    if row is None:
+        raise UnknownNameError("run", str(run_id), [])
+
+    def shared(model: Any, id_: int) -> dict[str, Any]:
+        return dict(connection.execute(select(model.__table__).where(model.id == id_)).mappings().one())
+
+    artifacts = connection.execute(
+        select(Artifact.path, Artifact.sha256, Artifact.bytes).where(Artifact.run_id == run_id).order_by(Artifact.path)
+    )
+    return Provenance(
+        method=_of(MethodVersionRecord, shared(MethodVersion, row.method_version_id), n_parameters=row.n_parameters),
+        environment=_of(EnvironmentRecord, shared(Environment, row.environment_id)),
+        machine=_of(MachineRecord, shared(Machine, row.machine_id)),
+        results=tuple(queries.results(connection, run_id)),
+        artifacts=tuple(ArtifactRecord(*artifact) for artifact in artifacts),
+        arguments=row.arguments,
+        card=shared(DatasetVersion, row.dataset_version_id)["card"],
+    )
+
+
+def machines(connection: Connection) -> dict[str, MachineRecord]:
+    """Hash to machine; of several rows with one hash the last."""
+    rows = connection.execute(select(Machine.__table__).order_by(Machine.id)).mappings()
+    return {row["hash"]: _of(MachineRecord, dict(row)) for row in rows}
+
+
+def image_metrics(connection: Connection, run_id: int) -> list[tuple[str, str, bool | None]]:
+    """The protocols and metrics that a run has image by image, with their direction, as the run has them."""
+    has = select(ImageResult.metric_id).where(ImageResult.run_id == run_id, ImageResult.metric_id == Metric.id).exists()
+    rows = connection.execute(
+        select(Metric.protocol, Metric.name, Metric.higher_is_better)
+        .join(Result, (Result.metric_id == Metric.id) & (Result.run_id == run_id))
+        .where(has)
+        .order_by(Result.position, Metric.id)
+    )
+    return [(protocol, name, queries.direction(better)) for protocol, name, better in rows]
+
+
+def marks(connection: Connection, run_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Run to what its plan says a reader must know: ``demo``, ``trained_on``, ``further_data``; only runs with any."""
+    found: dict[int, dict[str, Any]] = {}
+    names = ("demo", "trained_on", "further_data")
+    for chosen in _chunks(run_ids):
+        rows = connection.execute(
+            select(Run.id, *[Run.arguments[name].label(name) for name in names]).where(Run.id.in_(chosen))
+        )
+        for row in rows.mappings():
+            if said := {name: row[name] for name in names if row[name]}:
+                found[row["id"]] = said
+    return found
+
+
+def cited(connection: Connection, run_ids: Sequence[int]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What a table of these runs cites: the papers of their methods, and the cards of their data sets, each once."""
+    methods: set[int] = set()
+    datasets: set[int] = set()
+    for chosen in _chunks(run_ids):
+        rows = connection.execute(
+            select(Run.method_version_id, Run.dataset_version_id).where(Run.id.in_(chosen)).distinct()
+        )
+        for method, dataset in rows:
+            methods.add(method)
+            datasets.add(dataset)
+    papers = connection.scalars(
+        select(MethodVersion.paper)
+        .where(MethodVersion.id.in_(methods), MethodVersion.paper.is_not(None))
+        .order_by(MethodVersion.id)
+    )
+    cards = connection.scalars(
+        select(DatasetVersion.card).where(DatasetVersion.id.in_(datasets)).order_by(DatasetVersion.id)
+    )
+    return [p for p in papers if p], [c for c in cards if c]
+
+
+def ranking_values(connection: Connection, schedule: str = "paper") -> pd.DataFrame:
+    """Every method's number by which each data set ranks: one row a finished, standing, complete run.
+
+    Columns: ``dataset_version_id``, ``dataset``, ``source``, ``split``, ``method``, ``title``, ``origin``, ``run_id``,
+    ``seed``, ``protocol``, ``metric``, ``value``, ``higher_is_better``. Of a data set version it is the first metric
+    with a direction of the protocol that ranks it, as its last run was scored; numbers of older definitions are left
+    out, controls too.
+
+    Args:
+        connection: to read from.
+        schedule: of the runs.
+    """
+    statements = []
+    for version in queries.datasets(connection):
+        ranking = _ranking_metric(connection, version.id, version.ranks)
+        if ranking is not None:
+            statements.append((version.id, ranking))
+    parts = [_values_of(connection, dataset, metric, schedule) for dataset, metric in statements]
+    import pandas as pd
+
+    shown = [part for part in parts if len(part)]
+    return pd.concat(shown, ignore_index=True) if shown else _values_of(connection, -1, -1, schedule)
+
+
+def _ranking_metric(connection: Connection, dataset_id: int, protocol: str | None) -> int | None:
+    """The metric that ranks a data set version, as the last finished run that has it defines it."""
+    last = (
+        select(func.max(Run.id))
+        .where(Run.dataset_version_id == dataset_id, Run.status == "ok", ~Run.superseded)
+        .scalar_subquery()
+    )
+    return connection.scalar(
+        select(Metric.id)
+        .join(Result, Result.metric_id == Metric.id)
+        .where(Result.run_id == last, Metric.protocol == protocol, Metric.higher_is_better != 0)
+        .order_by(Result.position)
+        .limit(1)
+    )
+
+
+def _values_of(connection: Connection, dataset_id: int, metric_id: int, schedule: str) -> pd.DataFrame:
+    found = frames.frame(
+        connection,
+        select(
+            Run.dataset_version_id, DatasetVersion.name.label("dataset"), DatasetVersion.source, Run.split,
+            MethodVersion.name.label("family"), MethodVersion.variant, MethodVersion.title, MethodVersion.origin,
+            Run.id.label("run_id"), Run.seed, Metric.protocol, Metric.name.label("metric"), Result.value,
+            Metric.higher_is_better,
+        )
+        .join(Run, Result.run_id == Run.id)
+        .join(DatasetVersion, Run.dataset_version_id == DatasetVersion.id)
+        .join(MethodVersion, Run.method_version_id == MethodVersion.id)
+        .join(Metric, Result.metric_id == Metric.id)
+        .where(
+            Run.dataset_version_id == dataset_id, Run.status == "ok", ~Run.superseded, Run.schedule == schedule,
+            Run.complete, Run.badge != "control", MethodVersion.origin != "control", Result.metric_id == metric_id,
+            Result.value.is_not(None),
+        )
+        .order_by(Run.id),
+    )  # fmt: skip
+    found.insert(
+        4, "method", [queries.full_name(*pair) for pair in zip(found["family"], found["variant"], strict=True)]
+    )
+    return found.drop(columns=["family", "variant"])
+
+
+def image_values(connection: Connection, run_ids: Sequence[int], protocol: str, metric: str) -> pd.DataFrame:
+    """A number of several runs on every image that any of them has: one row a run and image.
+
+    Columns: ``run_id``, ``image``, ``group``, ``truths``, ``height``, ``width``, ``value``, ``tp``, ``fp``, ``fn``.
+    """
+    metrics = select(Metric.id).where(Metric.protocol == protocol, Metric.name == metric)
+    return frames.frame(
+        connection,
+        select(
+            ImageResult.run_id, Image.key.label("image"), Image.group, Image.truths, Image.height, Image.width,
+            ImageResult.value, ImageResult.tp, ImageResult.fp, ImageResult.fn,
+        )
+        .join(Image, ImageResult.image_id == Image.id)
+        .where(ImageResult.run_id.in_([int(i) for i in run_ids]), ImageResult.metric_id.in_(metrics))
+        .order_by(Image.key, ImageResult.run_id),
+    )  # fmt: skip
+
+
+def _chunks(run_ids: Sequence[int]) -> Iterator[list[int]]:
+    ids = [int(i) for i in run_ids]
+    return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
+
+
+def _of(record: Any, row: dict[str, Any], **more: Any) -> Any:
+    """A record of the columns that it has."""
+    row |= more
+    return record(**{field.name: row[field.name] for field in dataclasses.fields(record)})

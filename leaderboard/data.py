@@ -1,0 +1,523 @@
+"""What the pages show, as frames and records: questions to the store and to the run folders, no Streamlit.
+
+Nothing is written. Files are opened by :class:`bench.store.files.RunFiles` and :mod:`bench.data` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.data import Dataset
+from bench.errors import BenchError, DataError
+from bench.instances import Instances, Sample
+from bench.metrics import Comparison, Scores, compare
+from bench.metrics.bootstrap import interval, resample_weights
+from bench.metrics.matching import Match
+from bench.metrics.verdicts import BestMatches
+from bench.records import MachineRecord
+from bench.report.across import Across, across
+from bench.report.ranks import overlap_ranks
+from bench.report.stored_runs import opened, run_names, scored
+from bench.store import Store, StoredDataset, StoredRun
+from bench.store.files import RunFiles
+from bench.store.leaderboard import ranks
+
+RESAMPLES = 1000
+"""Of the bootstrap behind intervals that are made here."""
+
+THRESHOLDS = tuple(k / 20 for k in range(10, 20))
+"""IoU thresholds of a curve: 0.50 to 0.95."""
+
+
+# -- the board --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which board is wanted; None is the default of :meth:`bench.store.Store.leaderboard`."""
+
+    dataset: str
+    content_hash: str
+    split: str | None = None
+    schedule: str | None = None
+    protocol: str | None = None
+    metric: str | None = None
+    superseded: bool = False
+
+
+def board(store: Store, asked: Asked) -> pd.DataFrame:
+    """The frame of :meth:`bench.store.Store.leaderboard` with ranks that are shared where intervals overlap.
+
+    ``rank`` is by the ranking metric. Every number has a column ``:rank`` as well: the rank by that number among the
+    runs that may rank. ``badges`` is a list, with ``demo`` and ``trained-on-this`` where a run's plan says so.
+    """
+    frame = store.leaderboard(
+        asked.dataset,
+        content_hash=asked.content_hash,
+        split=asked.split,
+        schedule=asked.schedule,
+        protocol=asked.protocol,
+        metric=asked.metric,
+        include_superseded=asked.superseded,
+    )
+    about = dict(frame.attrs)
+    rows = frame[["badge", "origin", "complete", "schedule"]].assign(
+        superseded=frame["badges"].str.contains("superseded", regex=False)
+    )
+    may_rank = np.array([ranks(row, asked.schedule) for row in rows.itertuples()], dtype=bool)
+    for column, definition in about["columns"].items():
+        frame[f"{column}:rank"] = _ranks(frame, column, definition["higher_is_better"], may_rank)
+    ranking = f"{about['protocol']}/{about['metric']}"
+    if about["metric"] is not None:
+        frame["rank"] = frame[f"{ranking}:rank"]
+    marks = store.marks(frame["run_id"].tolist())
+    frame["badges"] = [
+        _badges(text, marks.get(run_id, {}), about["dataset"])
+        for text, run_id in zip(frame["badges"], frame["run_id"], strict=True)
+    ]
+    frame.attrs = about
+    return frame
+
+
+def _ranks(frame: pd.DataFrame, column: str, higher_is_better: bool | None, may_rank: Any) -> pd.Series[Any]:
+    if higher_is_better is None:
+        return pd.Series(pd.array([None] * len(frame), dtype="Int64"), index=frame.index)
+    values, lows, highs = (
+        [None if pd.isna(v) else float(v) for v in frame[f"{column}{part}"]] for part in ("", ":low", ":high")
+    )
+    found = overlap_ranks(
+        [v if may else None for v, may in zip(values, may_rank, strict=True)], lows, highs, higher_is_better
+    )
+    return pd.Series(pd.array(found, dtype="Int64"), index=frame.index)
+
+
+def _badges(text: str, marks: Mapping[str, Any], dataset: str) -> list[str]:
+    found = text.split(", ")
+    trained = [*_names(marks.get("trained_on")), *_names(marks.get("further_data"))]
+    if dataset in trained:
+        found.append("trained-on-this")
+    if marks.get("demo"):
+        found.append("demo")
+    return found
+
+
+def _names(said: Any) -> list[str]:
+    """Names of data sets in what a plan says of its training data."""
+    if isinstance(said, str):
+        return [said]
+    if isinstance(said, Mapping):
+        return [str(said["dataset"])] if "dataset" in said else []
+    return [name for part in said for name in _names(part)] if isinstance(said, list) else []
+
+
+def matching(frame: pd.DataFrame, text: str) -> pd.DataFrame:
+    """The rows in which every word of ``text`` occurs: in the method, its settings, its badges, its note or its run.
+
+    A word of six hexadecimal digits or more is also looked for at the beginning of the run's key and code hash.
+    """
+    columns = ("title", "method", "init", "schedule", "submitted_by", "note", "device")
+    hay = frame["badges"].map(" ".join).str.cat(frame[list(columns)].fillna("").astype(str), sep=" ")
+    hay = hay.str.cat("run " + frame["run_id"].astype(str), sep=" ").str.lower()
+    kept = np.ones(len(frame), dtype=bool)
+    for word in text.lower().split():
+        found = hay.str.contains(word, regex=False).to_numpy(dtype=bool)
+        if len(word) >= 6:
+            for column in ("key", "code_hash"):
+                found = found | frame[column].astype(str).str.startswith(word).to_numpy(dtype=bool)
+        kept &= found
+    shown = frame[kept]
+    shown.attrs = frame.attrs
+    return shown
+
+
+def pareto(x: Sequence[float], y: Sequence[float], higher_is_better: bool) -> list[int]:
+    """Indices of the points that no other beats on both axes (x: less is better), from left to right."""
+    sign = 1.0 if higher_is_better else -1.0
+    best, front = -np.inf, []
+    for i in sorted(range(len(x)), key=lambda i: (x[i], -sign * y[i])):
+        if sign * y[i] > best:
+            best = sign * y[i]
+            front.append(i)
+    return front
+
+
+def machine_name(machine: MachineRecord | None, hash_: str) -> str:
+    """What a machine is called: its GPU, or its CPU where it has none, and the beginning of its hash."""
+    if machine is None:
+        return hash_[:8]
+    return f"{machine.gpu or machine.cpu} ({hash_[:6]})"
+
+
+# -- images -----------------------------------------------------------------------------------------------
+
+
+def image_table(store: Store, first: int, second: int | None, protocol: str, metric: str) -> pd.DataFrame:
+    """A row an image: ``image``, ``group``, ``truths``, ``a``, ``b``, ``difference`` (a - b), ``tp``, ``fp``, ``fn``.
+
+    ``b`` and ``difference`` are NaN without a second run, or where it lacks the image.
+    """
+    chosen = [first] if second is None else [first, second]
+    values = store.image_values(chosen, protocol, metric)
+    one = values[values["run_id"] == first].drop(columns="run_id").rename(columns={"value": "a"})
+    other = values[values["run_id"] == second][["image", "value"]].rename(columns={"value": "b"})
+    table = one.merge(other, on="image", how="left")
+    table["b"] = table["b"].astype("float64")
+    table["difference"] = table["a"] - table["b"]
+    return table
+
+
+ORDERS = ("worst", "best", "difference", "name")
+"""How images are put in order."""
+
+
+def ordered(table: pd.DataFrame, order: str, higher_is_better: bool | None) -> pd.DataFrame:
+    """The images: worst of the first run first, best first, largest difference first, or by name."""
+    if order == "name":
+        return table.sort_values("image", kind="stable", ignore_index=True)
+    if order == "difference" and table["difference"].notna().any():
+        return table.sort_values(
+            "difference", key=lambda column: -column.abs(), kind="stable", na_position="last", ignore_index=True
+        )
+    ascending = (higher_is_better is not False) == (order != "best")
+    return table.sort_values("a", ascending=ascending, kind="stable", na_position="last", ignore_index=True)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image with its truth, and what each run found on it; a run whose prediction is gone has its reason."""
+
+    sample: Sample
+    truth: Instances
+    found: Mapping[int, Instances]
+    missing: Mapping[int, str]
+
+
+def shown_image(dataset: Dataset, runs: Sequence[StoredRun], image: str) -> Shown:
+    """Read one image, its truth and the predictions of the runs.
+
+    Raises:
+        UnknownNameError: the split has no such image.
+        DataError: its files are broken.
+    """
+    (sample,) = dataset.split(runs[0].split).take([image])
+    truth = sample.instances if sample.instances is not None else Instances.empty(*sample.shape)
+    found, missing = {}, {}
+    for run in runs:
+        try:
+            prediction = RunFiles(run).prediction(image)
+            if prediction.shape != sample.shape:
+                raise DataError(f"the prediction of run {run.id} is {prediction.shape}, the image {sample.shape}")
+            found[run.id] = prediction
+        except BenchError as error:
+            missing[run.id] = str(error)
+    return Shown(sample, truth, found, missing)
+
+
+def dataset_of(run: StoredRun, data_root: Path | None) -> Dataset:
+    """The data set of a run; a stand-in that is not there is not made.
+
+    Raises:
+        BenchError: it is not there, or is another version.
+    """
+    return opened(run, data_root, generate=False)
+
+
+# -- comparisons ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PairedMean:
+    """Two runs over the images that both have: the mean difference of their values image by image.
+
+    Attributes:
+        images: how many have both values.
+        difference: mean of first - second, or None without images.
+        low: of its 95 % interval over images, or None.
+        high: upper end.
+        wins: images on which the first is better.
+        losses: images on which it is worse.
+        ties: images on which they are equal.
+    """
+
+    images: int
+    difference: float | None
+    low: float | None
+    high: float | None
+    wins: int
+    losses: int
+    ties: int
+
+
+def paired_mean(table: pd.DataFrame, higher_is_better: bool) -> PairedMean:
+    """Of a frame of :func:`image_table`."""
+    both = table[table["difference"].notna()]
+    differences = both["difference"].to_numpy(dtype=float)
+    if not differences.size:
+        return PairedMean(0, None, None, None, 0, 0, 0)
+    groups = [
+        image if group is None else f"group {group}" for image, group in zip(both["image"], both["group"], strict=True)
+    ]
+    weights = resample_weights(groups, RESAMPLES, 0)
+    drawn = None if weights is None else weights @ differences / weights.sum(axis=1)
+    low, high = interval(drawn)
+    better = differences if higher_is_better else -differences
+    wins, losses = int((better > 0).sum()), int((better < 0).sum())
+    return PairedMean(
+        differences.size, float(differences.mean()), low, high, wins, losses, differences.size - wins - losses
+    )
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A run back at its images: its scores under one protocol, and how each instance was matched.
+
+    Attributes:
+        scores: what :func:`bench.metrics.compare` needs.
+        images: keys.
+        groups: what intervals resample together.
+        matches: of each image.
+    """
+
+    scores: Scores
+    images: tuple[str, ...]
+    groups: tuple[str, ...]
+    matches: tuple[BestMatches, ...]
+
+
+def evidence(dataset: Dataset, run: StoredRun, images: Sequence[str], protocol: str) -> Evidence:
+    """Score a run's predictions on some images again.
+
+    Raises:
+        BenchError: the predictions or the images are gone or damaged.
+    """
+    found = RunFiles(run).predictions()
+    split = dataset.split(run.split).take(images)
+    protocols = {p.name: p.params for p in dataset.card.protocols}
+    scores = scored(f"run {run.id}", dataset, split, found, {protocol: protocols.get(protocol, {})})
+    matches, groups = [], []
+    for sample in split:
+        truth = sample.instances if sample.instances is not None else Instances.empty(*sample.shape)
+        matches.append(BestMatches.of(Match(truth, found[sample.id])))
+        groups.append(sample.id if sample.group is None else f"group {sample.group}")
+    return Evidence(scores, split.ids, tuple(groups), tuple(matches))
+
+
+def predicted_images(run: StoredRun) -> set[str]:
+    """The images that a run has predictions for.
+
+    Raises:
+        DataError: they are gone or damaged.
+    """
+    return set(RunFiles(run).predictions())
+
+
+def compared(found: Mapping[int, Evidence], runs: Sequence[StoredRun], protocol: str, metric: str) -> Comparison:
+    """Paired differences of runs, with intervals, under the protocol's own rule."""
+    names = run_names(runs)
+    return compare({names[run.id]: found[run.id].scores for run in runs}, protocol, metric)
+
+
+def curves(found: Mapping[str, Evidence]) -> pd.DataFrame:
+    """F1 and TP / (TP + FP + FN) over IoU thresholds: ``run``, ``iou``, ``measure``, ``value``, ``low``, ``high``."""
+    rows = []
+    for name, known in found.items():
+        weights = resample_weights(known.groups, RESAMPLES, 0)
+        for threshold in THRESHOLDS:
+            counts = np.array([match.counts(threshold) for match in known.matches], dtype=float)
+            for measure, share in (("F1", 0.5), ("TP / (TP + FP + FN)", 1.0)):
+                value = _rate(counts.sum(axis=0), share)
+                drawn = None if weights is None else _rate((weights @ counts).T, share)
+                low, high = interval(drawn)
+                rows.append((name, threshold, measure, float(value), low, high))
+    return pd.DataFrame(rows, columns=["run", "iou", "measure", "value", "low", "high"]).astype(
+        {"low": float, "high": float}
+    )
+
+
+def _rate(counts: Any, share: float) -> Any:
+    """TP / (TP + share * (FP + FN)): F1 with 0.5."""
+    tp, fp, fn = counts
+    below = tp + share * (fp + fn)
+    return np.divide(tp, below, out=np.full(np.shape(below), np.nan), where=np.asarray(below) > 0)
+
+
+def by_size(found: Mapping[str, Evidence], threshold: float, parts: int = 5) -> pd.DataFrame:
+    """Share of the cells that are found, by their area in ``parts`` equally full classes.
+
+    Columns: ``run``, ``part``, ``from``, ``to`` (pixels), ``cells``, ``value``, ``low``, ``high``.
+    """
+    every = next(iter(found.values()), None)
+    if every is None:
+        return pd.DataFrame(columns=["run", "part", "from", "to", "cells", "value", "low", "high"])
+    areas = np.concatenate([match.truth_areas for match in every.matches] or [np.zeros(0, np.int64)])
+    if not areas.size:
+        return pd.DataFrame(columns=["run", "part", "from", "to", "cells", "value", "low", "high"])
+    edges = np.unique(np.quantile(areas, np.linspace(0, 1, parts + 1)))
+    if edges.size < 2:
+        edges = np.array([edges[0], edges[0] + 1.0])
+    rows = []
+    for name, known in found.items():
+        weights = resample_weights(known.groups, RESAMPLES, 0)
+        of_part = [
+            np.clip(np.searchsorted(edges, m.truth_areas, "right") - 1, 0, len(edges) - 2) for m in known.matches
+        ]
+        for part in range(len(edges) - 1):
+            cells = np.array([np.count_nonzero(p == part) for p in of_part], dtype=float)
+            hits = np.array(
+                [
+                    np.count_nonzero((p == part) & (m.truth_iou > threshold))
+                    for p, m in zip(of_part, known.matches, strict=True)
+                ],
+                dtype=float,
+            )
+            if not cells.sum():
+                continue
+            low, high = _interval_of_ratio(hits, cells, weights)
+            rows.append(
+                (name, part, edges[part], edges[part + 1], int(cells.sum()), hits.sum() / cells.sum(), low, high)
+            )
+    return pd.DataFrame(rows, columns=["run", "part", "from", "to", "cells", "value", "low", "high"]).astype(
+        {"low": float, "high": float}
+    )
+
+
+def by_density(found: Mapping[str, Evidence], threshold: float) -> pd.DataFrame:
+    """F1 of each image beside its number of cells: ``run``, ``image``, ``cells``, ``value``."""
+    rows = []
+    for name, known in found.items():
+        for image, match in zip(known.images, known.matches, strict=True):
+            counts = np.array(match.counts(threshold), dtype=float)
+            rows.append((name, image, len(match.truth_iou), float(_rate(counts, 0.5))))
+    return pd.DataFrame(rows, columns=["run", "image", "cells", "value"])
+
+
+def _interval_of_ratio(above: Any, below: Any, weights: Any) -> tuple[float | None, float | None]:
+    if weights is None:
+        return None, None
+    drawn = np.divide(weights @ above, weights @ below, out=np.full(len(weights), np.nan), where=weights @ below > 0)
+    return interval(drawn)
+
+
+# -- across data sets -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Every method on every data set version, by what the version ranks by.
+
+    Attributes:
+        values: label of a data set version to method to its mean over seeds.
+        better: label to whether higher is better.
+        measure: label to the number's name.
+        source: label to ``real`` or ``synthetic``.
+    """
+
+    values: dict[str, dict[str, float]]
+    better: dict[str, bool]
+    measure: dict[str, str]
+    source: dict[str, str]
+
+    @property
+    def methods(self) -> list[str]:
+        """Every method, those on most data sets first."""
+        counts: dict[str, int] = {}
+        for found in self.values.values():
+            for method in found:
+                counts[method] = counts.get(method, 0) + 1
+        return sorted(counts, key=lambda method: (-counts[method], method))
+
+    def across(self, methods: Sequence[str]) -> Across:
+        """The methods over the data sets that they have in common."""
+        return across(self.values, methods, self.better)
+
+
+def overview(store: Store, schedule: str, synthetic: bool) -> Overview:
+    """Every method on every data set version; on each the split ``test``, or the one with most runs.
+
+    Args:
+        store: to read from.
+        schedule: of the runs.
+        synthetic: whether generated data count: they never share a ranking with real ones.
+    """
+    frame = store.ranking_values(schedule)
+    frame = frame[frame["source"] == ("synthetic" if synthetic else "real")]
+    known = Overview({}, {}, {}, {})
+    names = frame.groupby("dataset")["dataset_version_id"].nunique()
+    for (version, dataset), rows in frame.groupby(["dataset_version_id", "dataset"], sort=True):
+        splits = rows["split"].value_counts()
+        split = "test" if "test" in splits else splits.index[0]
+        chosen = rows[rows["split"] == split]
+        label = f"{dataset} ({split})" if names[dataset] == 1 else f"{dataset} version {version} ({split})"
+        known.values[label] = chosen.groupby("method")["value"].mean().to_dict()
+        known.better[label] = bool(chosen["higher_is_better"].iloc[0] > 0)
+        known.measure[label] = f"{chosen['protocol'].iloc[0]} {chosen['metric'].iloc[0]}"
+        known.source[label] = str(chosen["source"].iloc[0])
+    return known
+
+
+# -- papers -----------------------------------------------------------------------------------------------
+
+
+def reported(store: Store, dataset: str | None = None) -> pd.DataFrame:
+    """What papers report beside what was measured here: one row a printed number.
+
+    Columns: ``paper``, ``table``, ``method``, ``dataset``, ``split``, ``protocol``, ``metric``, ``unit``,
+    ``reported``, ``measured`` (mean over seeds), ``runs`` (how many), ``run_id`` (the last), ``difference``,
+    ``comparable``, ``note``, ``hardware``, ``wording``. Measured are finished, standing, complete runs of the paper's
+    schedule on real images, of the method that the row names as its counterpart; only what is comparable has a
+    difference.
+    """
+    records = store.reported(dataset=dataset)
+    columns = (
+        *("paper", "table", "method", "dataset", "split", "protocol", "metric", "unit", "reported", "measured"),
+        *("runs", "run_id", "difference", "comparable", "note", "hardware", "wording", "counterpart"),
+    )
+    rows = []
+    for name in dict.fromkeys(record.dataset for record in records):
+        mine = [record for record in records if record.dataset == name]
+        measured = store.results(dataset=name, schedule="paper")
+        measured = measured[(measured["source"] == "real") & measured["complete"] & measured["value"].notna()]
+        for record in mine:
+            runs = measured[
+                (measured["method"] == record.counterpart)
+                & (measured["split"] == record.split)
+                & (measured["protocol"] == record.protocol)
+                & (measured["metric"] == record.metric)
+            ]
+            value = float(runs["value"].mean()) if len(runs) else None
+            rows.append(
+                (
+                    *(record.paper, record.table, record.method, record.dataset, record.split, record.protocol),
+                    *(record.metric, record.unit, record.value, value, len(runs)),
+                    int(runs["run_id"].max()) if len(runs) else None,
+                    value - record.value if value is not None and record.comparable else None,
+                    *(record.comparable, record.note, record.hardware, record.wording, record.counterpart),
+                )
+            )
+    frame = pd.DataFrame(rows, columns=list(columns))
+    return frame.astype({"reported": float, "measured": float, "difference": float, "run_id": "Int64"})
+
+
+# -- lists ------------------------------------------------------------------------------------------------
+
+
+def version_label(version: StoredDataset) -> str:
+    """How a data set version is named in a picker."""
+    return f"{version.title} ({version.source}, {version.content_hash[:8]})"
+
+
+def run_label(run: StoredRun) -> str:
+    """How a run is named in a picker."""
+    marks = [word for word in (run.schedule if run.schedule != "paper" else "", run.init) if word and word != "none"]
+    return f"{run.id}: {run.title}, seed {run.seed}" + (f" ({', '.join(marks)})" if marks else "")
+
+
+def unique(values: Iterable[Any]) -> list[Any]:
+    """Each value once, in order."""
+    return list(dict.fromkeys(values))

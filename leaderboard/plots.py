@@ -1,0 +1,281 @@
+"""The plots, as Altair charts: zoomed by the wheel, moved by dragging, with the numbers under the pointer.
+
+Values are in the unit that is shown. Names come from submissions: they are data, never part of a specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from bench.report.across import Across
+from leaderboard.theme import GREY, SERIES
+
+HEIGHT = 420
+LEGEND = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1)
+
+
+def colours(names: Sequence[str]) -> alt.Scale:
+    """A colour for each name, in order."""
+    return alt.Scale(domain=list(names), range=[SERIES[i % len(SERIES)] for i in range(len(names))])
+
+
+def speed(frame: pd.DataFrame, metric: str, logarithmic: bool) -> alt.LayerChart:
+    """Time against a number, with intervals on both axes and the Pareto front.
+
+    Args:
+        frame: ``run_id``, ``method``, ``badge``, ``x``, ``x_low``, ``x_high``, ``y``, ``y_low``, ``y_high``, ``front``.
+        metric: title of the number, with its unit and direction.
+        logarithmic: whether time is.
+    """
+    time = "time an image, median [ms] ↓"
+    x_scale = alt.Scale(type="log", padding=30, nice=False) if logarithmic else alt.Scale(zero=False, padding=20)
+    y_scale = alt.Scale(zero=False, padding=20)
+    x, y = alt.X("x:Q", title=time, scale=x_scale), alt.Y("y:Q", title=metric, scale=y_scale)
+    names = sorted(frame["method"].unique())
+    colour = alt.Color(
+        "method:N", scale=colours(names), legend=alt.Legend(title=None, orient="bottom", columns=3, symbolOpacity=1)
+    )
+    picked = alt.selection_point(name="run", fields=["run_id"])
+    base = alt.Chart(frame)
+    across_x = base.mark_rule(opacity=0.6).encode(
+        x=alt.X("x_low:Q", title=time, scale=x_scale), x2="x_high:Q", y=y, color=colour
+    )
+    across_y = base.mark_rule(opacity=0.6).encode(
+        x=x, y=alt.Y("y_low:Q", title=metric, scale=y_scale), y2="y_high:Q", color=colour
+    )
+    front = (
+        alt.Chart(frame[frame["front"]])
+        .mark_line(color=GREY, strokeDash=[4, 3], interpolate="step-after")
+        .encode(x=x, y=y)
+    )
+    points = (
+        base.mark_point(size=110, filled=True, opacity=1)
+        .encode(
+            x=x,
+            y=y,
+            color=colour,
+            shape=alt.Shape("badge:N", legend=None),
+            tooltip=[
+                alt.Tooltip("method:N"),
+                alt.Tooltip("run_id:Q", title="run"),
+                alt.Tooltip("x:Q", title="ms an image", format=".3~g"),
+                alt.Tooltip("y:Q", title=metric, format=".1f"),
+                alt.Tooltip("badge:N", title="badges"),
+            ],
+        )
+        .add_params(picked)
+    )
+    return alt.layer(front, across_x, across_y, points).properties(height=HEIGHT).interactive()
+
+
+def curves(frame: pd.DataFrame, names: Sequence[str]) -> alt.FacetChart:
+    """F1 and TP / (TP + FP + FN) over IoU: ``run``, ``iou``, ``measure``, ``value``, ``low``, ``high`` in percent."""
+    x = alt.X("iou:Q", title="IoU threshold", scale=alt.Scale(domain=[0.5, 0.95], nice=False))
+    y = alt.Y("value:Q", title="%", scale=alt.Scale(domain=[0, 100]))
+    colour = alt.Color("run:N", scale=colours(names), legend=LEGEND)
+    band = alt.Chart().mark_area(opacity=0.2).encode(x=x, y=alt.Y("low:Q", title="%"), y2="high:Q", color=colour)
+    line = (
+        alt.Chart()
+        .mark_line(point=True)
+        .encode(
+            x=x,
+            y=y,
+            color=colour,
+            tooltip=[
+                "run:N",
+                "iou:Q",
+                alt.Tooltip("value:Q", format=".1f"),
+                alt.Tooltip("low:Q", format=".1f"),
+                alt.Tooltip("high:Q", format=".1f"),
+            ],
+        )
+    )
+    layered = alt.layer(band, line).properties(height=260, width=330)
+    return layered.facet(facet=alt.Facet("measure:N", title=None), columns=2, data=frame)
+
+
+def scatter(frame: pd.DataFrame, first: str, second: str, unit: str) -> alt.LayerChart:
+    """One run's value against another's, a point an image: ``name``, ``a``, ``b``, ``cells``."""
+    low = float(frame[["a", "b"]].min().min())
+    high = float(frame[["a", "b"]].max().max())
+    margin = 0.03 * (high - low or 1.0)
+    scale = alt.Scale(domain=[low - margin, high + margin], nice=False)
+    diagonal = (
+        alt.Chart(pd.DataFrame({"a": [low - margin, high + margin], "b": [low - margin, high + margin]}))
+        .mark_line(color=GREY, strokeDash=[4, 3])
+        .encode(x=alt.X("a:Q", scale=scale), y=alt.Y("b:Q", scale=scale))
+    )
+    picked = alt.selection_point(name="picture", fields=["name"])
+    points = (
+        alt.Chart(frame)
+        .mark_circle(opacity=0.75)
+        .encode(
+            x=alt.X("b:Q", title=f"{second} [{unit}]", scale=scale),
+            y=alt.Y("a:Q", title=f"{first} [{unit}]", scale=scale),
+            size=alt.Size("cells:Q", title="cells", scale=alt.Scale(range=[30, 300]), legend=None),
+            color=alt.condition("datum.a >= datum.b", alt.value(SERIES[0]), alt.value(SERIES[1])),
+            tooltip=["name:N", alt.Tooltip("a:Q", format=".1f"), alt.Tooltip("b:Q", format=".1f"), "cells:Q"],
+        )
+        .add_params(picked)
+    )
+    return alt.layer(diagonal, points).properties(height=HEIGHT).interactive()
+
+
+def differences(frame: pd.DataFrame, unit: str) -> alt.LayerChart:
+    """Paired differences with their intervals: ``pair``, ``difference``, ``low``, ``high``, ``distinct``."""
+    base = alt.Chart(frame).encode(y=alt.Y("pair:N", title=None, sort=None, axis=alt.Axis(labelLimit=420)))
+    colour = alt.condition("datum.distinct", alt.value(SERIES[5]), alt.value(GREY))
+    zero = alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule(strokeDash=[4, 3]).encode(x="zero:Q")
+    bars = base.mark_rule(strokeWidth=2).encode(
+        x=alt.X("low:Q", title=f"difference [{unit}]"), x2="high:Q", color=colour
+    )
+    points = base.mark_point(size=90, filled=True, opacity=1).encode(
+        x="difference:Q",
+        color=colour,
+        tooltip=[
+            "pair:N",
+            alt.Tooltip("difference:Q", format="+.2f"),
+            alt.Tooltip("low:Q", format="+.2f"),
+            alt.Tooltip("high:Q", format="+.2f"),
+            alt.Tooltip("p_holm:Q", title="p (Holm)", format=".3g"),
+        ],
+    )
+    return alt.layer(zero, bars, points).properties(height=alt.Step(32))
+
+
+def by_size(frame: pd.DataFrame, names: Sequence[str]) -> alt.LayerChart:
+    """Share of cells found, by area: ``run``, ``size`` (text), ``part``, ``value``, ``low``, ``high``, ``cells``."""
+    x = alt.X("size:N", title="area of the cell [pixels]", sort=alt.SortField("part"), axis=alt.Axis(labelAngle=0))
+    offset = alt.XOffset("run:N", sort=list(names))
+    colour = alt.Color("run:N", scale=colours(names), legend=LEGEND)
+    base = alt.Chart(frame)
+    bars = base.mark_rule(strokeWidth=2).encode(
+        x=x,
+        xOffset=offset,
+        y=alt.Y("low:Q", title="found [%]", scale=alt.Scale(domain=[0, 100])),
+        y2="high:Q",
+        color=colour,
+    )
+    points = base.mark_point(filled=True, size=80, opacity=1).encode(
+        x=x,
+        xOffset=offset,
+        y=alt.Y("value:Q", scale=alt.Scale(domain=[0, 100])),
+        color=colour,
+        tooltip=["run:N", "size:N", alt.Tooltip("value:Q", format=".1f"), "cells:Q"],
+    )
+    return alt.layer(bars, points).properties(height=340)
+
+
+def by_density(frame: pd.DataFrame, names: Sequence[str]) -> alt.LayerChart:
+    """F1 of each image beside its number of cells: ``run``, ``name``, ``cells``, ``value``."""
+    colour = alt.Color("run:N", scale=colours(names), legend=LEGEND)
+    x = alt.X("cells:Q", title="cells in the image")
+    y = alt.Y("value:Q", title="F1 [%]", scale=alt.Scale(domain=[0, 100]))
+    points = (
+        alt.Chart(frame)
+        .mark_circle(opacity=0.6, size=60)
+        .encode(x=x, y=y, color=colour, tooltip=["run:N", "name:N", "cells:Q", alt.Tooltip("value:Q", format=".1f")])
+    )
+    return alt.layer(points).properties(height=340).interactive()
+
+
+def wins(frame: pd.DataFrame) -> alt.Chart:
+    """Images won, equal and lost: ``pair``, ``outcome``, ``images``, ``order``."""
+    return (
+        alt.Chart(frame)
+        .mark_bar()
+        .encode(
+            x=alt.X("images:Q", title="images", stack="zero"),
+            y=alt.Y("pair:N", title=None, sort=None, axis=alt.Axis(labelLimit=420)),
+            color=alt.Color(
+                "outcome:N",
+                scale=alt.Scale(domain=["better", "equal", "worse"], range=[SERIES[0], GREY, SERIES[1]]),
+                legend=alt.Legend(title="the first is", orient="bottom"),
+            ),
+            order="order:Q",
+            tooltip=["pair:N", "outcome:N", "images:Q"],
+        )
+        .properties(height=alt.Step(32))
+    )
+
+
+def training(frame: pd.DataFrame) -> alt.Chart:
+    """Losses over steps: ``step``, ``name``, ``value``."""
+    names = sorted(frame["name"].unique())
+    return (
+        alt.Chart(frame)
+        .mark_line()
+        .encode(
+            x=alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1)),
+            y=alt.Y("value:Q", title="loss", scale=alt.Scale(zero=False)),
+            color=alt.Color("name:N", scale=colours(names), legend=alt.Legend(title=None, orient="bottom")),
+            tooltip=["name:N", "step:Q", alt.Tooltip("value:Q", format=".4~g")],
+        )
+        .properties(height=340)
+        .interactive()
+    )
+
+
+def critical_difference(found: Across) -> alt.LayerChart:
+    """Demšar's diagram: mean ranks on a line, methods that cannot be told apart joined by a bar."""
+    rows = pd.DataFrame(
+        [(s.method, s.mean_rank, place) for place, s in enumerate(found.standings)], columns=["method", "rank", "place"]
+    )
+    bars = pd.DataFrame(
+        [
+            (min(rank), max(rank), -0.8 - 0.5 * i)
+            for i, group in enumerate(found.groups)
+            if (rank := [s.mean_rank for s in found.standings if s.method in group])
+        ],
+        columns=["from", "to", "place"],
+    )
+    scale = alt.Scale(domain=[1, max(len(rows), 2) + 0.5], nice=False, padding=12)
+    x = alt.X("rank:Q", title="mean rank (1 is best)", scale=scale, axis=alt.Axis(orient="top", tickMinStep=1))
+    y = alt.Y("place:Q", axis=None, scale=alt.Scale(reverse=True, zero=False))
+    points = (
+        alt.Chart(rows)
+        .mark_point(filled=True, size=90, opacity=1, color=SERIES[5])
+        .encode(x=x, y=y, tooltip=["method:N", alt.Tooltip("rank:Q", format=".2f")])
+    )
+    names = alt.Chart(rows).mark_text(align="left", dx=9, fontSize=13, color=GREY).encode(x=x, y=y, text="method:N")
+    layers: list[Any] = [points, names]
+    if len(bars):
+        layers.append(
+            alt.Chart(bars)
+            .mark_rule(strokeWidth=5, color=SERIES[1], strokeCap="round")
+            .encode(x=alt.X("from:Q", scale=scale, title=None), x2="to:Q", y=y)
+        )
+    return alt.layer(*layers).properties(height=90 + 30 * len(rows) + 22 * len(bars))
+
+
+def reported(frame: pd.DataFrame, unit: str) -> alt.LayerChart:
+    """Measured against reported: ``method``, ``number``, ``reported``, ``measured``, ``comparable``."""
+    both = frame[["reported", "measured"]]
+    low, high = float(both.min().min()), float(both.max().max())
+    line = pd.DataFrame({"reported": [low, high], "measured": [low, high]})
+    diagonal = alt.Chart(line).mark_line(color=GREY, strokeDash=[4, 3]).encode(x="reported:Q", y="measured:Q")
+    points = (
+        alt.Chart(frame)
+        .mark_point(filled=True, size=90, opacity=1)
+        .encode(
+            x=alt.X("reported:Q", title=f"reported [{unit}]"),
+            y=alt.Y("measured:Q", title=f"measured here [{unit}]"),
+            color=alt.Color("method:N", legend=alt.Legend(title=None, orient="bottom")),
+            shape=alt.Shape(
+                "comparable:N",
+                scale=alt.Scale(domain=["comparable", "not comparable"], range=["circle", "cross"]),
+                legend=alt.Legend(title=None, orient="bottom"),
+            ),
+            tooltip=[
+                "method:N",
+                "number:N",
+                alt.Tooltip("reported:Q", format=".1f"),
+                alt.Tooltip("measured:Q", format=".1f"),
+            ],
+        )
+    )
+    return alt.layer(diagonal, points).properties(height=HEIGHT).interactive()

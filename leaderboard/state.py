@@ -1,0 +1,288 @@
+"""What a session keeps: the open store, remembered answers, and the state of every picker in the address.
+
+A picker reads its first value from the address and writes what is chosen back, unless it is the default. So a link
+opens the same view, the browser's back button works, and a value that nobody could have chosen is passed over.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+import streamlit as st
+
+from bench.data import Dataset
+from bench.errors import BenchError
+from bench.report.escape import markdown, visible
+from bench.store import Store, StoredDataset, StoredRun, open_store
+from bench.store.target import Target
+from leaderboard import data
+
+T = TypeVar("T")
+
+TEXT_LIMIT = 200
+"""Characters of a text that is taken from the address."""
+
+
+# -- the store --------------------------------------------------------------------------------------------
+
+
+@st.cache_resource(show_spinner=False, max_entries=4)
+def _opened(location: str) -> Store:
+    return open_store(location, read_only=True)
+
+
+def store() -> Store:
+    """The database that ``BENCH_DB`` names, opened for reading only.
+
+    Raises:
+        StoreError: it cannot be opened, or is none of ours.
+    """
+    return _opened(_location())
+
+
+def _location() -> str:
+    target = Target.parse(None)
+    return str(target.path) if target.path is not None else target.url.render_as_string(hide_password=False)
+
+
+def stamp() -> tuple[str, int, int]:
+    """Which database, in which state: remembered answers are of one stamp. A server is asked again every 10 s."""
+    import time
+
+    target = Target.parse(None)
+    if target.path is None:
+        return _location(), 0, int(time.time() // 10)
+    try:
+        status = target.path.stat()
+    except OSError:
+        store()  # says what is wrong
+        raise
+    return _location(), status.st_size, status.st_mtime_ns
+
+
+def data_root() -> Path | None:
+    """Where the data sets lie: what the command line said by ``BENCH_DATA_ROOT``, else the default."""
+    return Path(os.environ["BENCH_DATA_ROOT"]) if os.environ.get("BENCH_DATA_ROOT") else None
+
+
+# -- remembered answers -----------------------------------------------------------------------------------
+
+
+@st.cache_data(show_spinner=False, max_entries=32)
+def _versions(stamp: tuple[Any, ...]) -> list[StoredDataset]:
+    return store().datasets()
+
+
+def versions() -> list[StoredDataset]:
+    """The data set versions that have runs, the one run last first."""
+    return _versions(stamp())
+
+
+@st.cache_data(show_spinner=False, max_entries=32)
+def _board(stamp: tuple[Any, ...], asked: data.Asked) -> pd.DataFrame:
+    return data.board(store(), asked)
+
+
+def board(asked: data.Asked) -> pd.DataFrame:
+    """See :func:`leaderboard.data.board`."""
+    return _board(stamp(), asked)
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _image_table(stamp: tuple[Any, ...], first: int, second: int | None, protocol: str, metric: str) -> pd.DataFrame:
+    return data.image_table(store(), first, second, protocol, metric)
+
+
+def image_table(first: int, second: int | None, protocol: str, metric: str) -> pd.DataFrame:
+    """See :func:`leaderboard.data.image_table`."""
+    return _image_table(stamp(), first, second, protocol, metric)
+
+
+@st.cache_resource(show_spinner="opening the data set", max_entries=4)
+def _dataset(name: str, content_hash: str, root: str, _run: StoredRun) -> Dataset:
+    return data.dataset_of(_run, data_root())
+
+
+def dataset(run: StoredRun) -> Dataset:
+    """The data set that a run was made on.
+
+    Raises:
+        BenchError: it is not there, or is another version.
+    """
+    return _dataset(run.dataset, run.content_hash, str(data_root()), run)
+
+
+@st.cache_resource(show_spinner="reading the predictions", max_entries=24)
+def _evidence(
+    stamp: tuple[Any, ...], run_id: int, protocol: str, images: tuple[str, ...], _run: StoredRun
+) -> data.Evidence:
+    return data.evidence(dataset(_run), _run, images, protocol)
+
+
+def evidence(run: StoredRun, images: Sequence[str], protocol: str) -> data.Evidence:
+    """See :func:`leaderboard.data.evidence`.
+
+    Raises:
+        BenchError: the predictions or the images are gone.
+    """
+    return _evidence(stamp(), run.id, protocol, tuple(images), run)
+
+
+# -- the address ------------------------------------------------------------------------------------------
+
+
+def _settle(name: str, fits: Callable[[Any], bool], default: Any, read: Callable[[list[str]], Any]) -> str:
+    """Bring a widget's state and the address together; returns the widget's key."""
+    key = f"{st.session_state.get('page', '')}/{name}"
+    given = st.query_params.get_all(name)
+    before = st.session_state.get(f"{key}!", default)
+    st.session_state[f"{key}!"] = default
+    if before != default and st.session_state.get(key) == before:
+        st.session_state[key] = default  # what nobody chose follows the default
+    if key not in st.session_state or given != st.session_state.get(f"{key}@"):
+        st.session_state[key] = read(given) if given else default
+    if not fits(st.session_state[key]):
+        st.session_state[key] = default
+    return key
+
+
+def _written(name: str, key: str, texts: list[str]) -> None:
+    st.session_state[f"{key}@"] = texts
+    if texts == st.query_params.get_all(name):
+        return
+    if texts:
+        st.query_params[name] = texts
+    elif name in st.query_params:
+        del st.query_params[name]
+
+
+def choose(
+    label: str,
+    options: Sequence[T],
+    name: str,
+    *,
+    default: T | None = None,
+    shown: Callable[[T], str] = str,
+    written: Callable[[T], str] = str,
+    always: bool = False,
+    where: Any = st,
+    **more: Any,
+) -> T:
+    """One of several, by a select box.
+
+    ``written`` is how an option stands in the address; with ``always`` the default stands there too, because what is
+    the default changes with what is stored.
+    """
+    names = {written(option): option for option in options}
+    first = options[0] if default is None or default not in options else default
+
+    def read(given: list[str]) -> T:
+        return names.get(given[-1], first)
+
+    key = _settle(name, lambda value: value in names.values(), first, read)
+    chosen: T = where.selectbox(label, options, key=key, format_func=lambda o: visible(shown(o)), **more)
+    _written(name, key, [] if chosen == first and not always else [written(chosen)])
+    return chosen
+
+
+def choose_some(
+    label: str,
+    options: Sequence[T],
+    name: str,
+    *,
+    default: Sequence[T] = (),
+    shown: Callable[[T], str] = str,
+    written: Callable[[T], str] = str,
+    where: Any = st,
+    **more: Any,
+) -> list[T]:
+    """Several of several."""
+    names = {written(option): option for option in options}
+    first = [option for option in default if option in options]
+
+    def read(given: list[str]) -> list[T]:
+        return [names[text] for text in dict.fromkeys(given) if text in names]
+
+    key = _settle(name, lambda value: all(v in names.values() for v in value), first, read)
+    chosen: list[T] = where.multiselect(label, options, key=key, format_func=lambda o: visible(shown(o)), **more)
+    _written(name, key, [] if chosen == first else [written(option) for option in chosen])
+    return chosen
+
+
+def write_text(label: str, name: str, *, where: Any = st, **more: Any) -> str:
+    """A line of text."""
+    key = _settle(name, lambda value: isinstance(value, str), "", lambda given: given[-1][:TEXT_LIMIT])
+    text = where.text_input(label, key=key, max_chars=TEXT_LIMIT, **more) or ""
+    _written(name, key, [text] if text else [])
+    return text
+
+
+def switch(label: str, name: str, *, default: bool = False, where: Any = st, **more: Any) -> bool:
+    """On or off."""
+    key = _settle(name, lambda value: isinstance(value, bool), default, lambda given: given[-1] == "1")
+    on = bool(where.toggle(label, key=key, **more))
+    _written(name, key, [] if on == default else [str(int(on))])
+    return on
+
+
+def slide(
+    label: str, low: float, high: float, name: str, *, default: Any, step: float, where: Any = st, **more: Any
+) -> Any:
+    """A number, or two where ``default`` is a pair."""
+    pair = isinstance(default, tuple)
+
+    def fits(value: Any) -> bool:
+        ends = value if isinstance(value, tuple) else (value,)
+        return len(ends) == (2 if pair else 1) and all(low <= end <= high for end in ends)
+
+    def read(given: list[str]) -> Any:
+        try:
+            numbers = tuple(type(low)(text) for text in given)
+        except ValueError:
+            return default
+        return (numbers if numbers[0] <= numbers[-1] else default) if pair else numbers[-1]
+
+    key = _settle(name, fits, default, read)
+    value = where.slider(label, low, high, step=step, key=key, **more)
+    texts = [f"{v:g}" for v in (value if pair else (value,))]
+    _written(name, key, [] if value == default else texts)
+    return value
+
+
+def number_in_address(name: str) -> int | None:
+    """A whole number that the address holds under a name, or None."""
+    text = st.query_params.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None
+
+
+# -- what is said -----------------------------------------------------------------------------------------
+
+
+def safe(text: object) -> str:
+    """Text of somebody else for a place where Streamlit reads Markdown: shown as it is, doing nothing."""
+    return markdown(str(text)).replace(":", "&#58;")
+
+
+def problem(error: BenchError) -> None:
+    """Say what is wrong and what to do."""
+    st.warning(f"{safe(error.message)}" + (f"  \n{safe(error.hint)}" if error.hint else ""), icon=":material/warning:")
+
+
+def go(page: str, **params: Any) -> None:
+    """Open another page of the board with this in its address."""
+    texts = {
+        name: [str(v) for v in value] if isinstance(value, list) else str(value)
+        for name, value in params.items()
+        if value is not None
+    }
+    st.switch_page(st.session_state["pages"][page], query_params=texts)
+
+
+def link(page: str, label: str, icon: str, **params: Any) -> None:
+    """A link to another page of the board."""
+    texts = {name: str(value) for name, value in params.items() if value is not None}
+    st.page_link(st.session_state["pages"][page], label=label, icon=icon, query_params=texts)

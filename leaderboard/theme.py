@@ -1,0 +1,38 @@
+"""Colours: Okabe and Ito's palette, which colour-blind readers tell apart, on light and on dark ground."""
+
+from __future__ import annotations
+
+GREEN, ORANGE, SKY, YELLOW, BLUE, VERMILLION, PURPLE, GREY = (
+    *("#009E73", "#E69F00", "#56B4E9", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#8C8C8C"),
+)
+
+SERIES = (SKY, ORANGE, GREEN, PURPLE, VERMILLION, BLUE, YELLOW, GREY)
+"""Of runs and methods, in the order in which they are chosen."""
+
+VERDICTS: dict[str, tuple[str, str, str]] = {
+    "right": (GREEN, "", "right (true positive)"),
+    "false": (VERMILLION, "", "false (false positive)"),
+    "merges": (PURPLE, "", "merges two or more cells"),
+    "piece": (YELLOW, "", "piece of a split cell"),
+    "missed": (SKY, "3 2", "missed cell"),
+    "merged": (PURPLE, "3 2", "cell lost in a merge"),
+    "split": (YELLOW, "3 2", "cell that was split"),
+    "found": (GREEN, "3 2", "found cell"),
+    "truth": ("#FFFFFF", "", "annotated cell"),
+}
+"""Verdict on an instance to the colour of its outline, its dashes (truth is dashed) and its name in the legend."""
+
+BADGES: dict[str, tuple[str, str]] = {
+    "measured": ("green", "trained, predicted and timed here"),
+    "submitted": ("blue", "scored here from prediction files that somebody brought"),
+    "control": ("gray", "made from the truth; bounds the scores, never ranks"),
+    "paper-reported": ("violet", "printed in a paper, not measured here"),
+    "synthetic": ("orange", "on generated images: says nothing about real cells"),
+    "short": ("orange", "trained for less than the paper says"),
+    "smoke": ("red", "shows that it runs; its numbers mean nothing"),
+    "incomplete": ("red", "only a part of the images or of the training"),
+    "superseded": ("gray", "a later run of the same key has replaced it"),
+    "trained-on-this": ("red", "trained on images of this data set beyond its training split"),
+    "demo": ("violet", "made up, to show the board"),
+}
+"""Badge to its colour and its meaning."""

@@ -1,0 +1,158 @@
+"""The picture of an image page: the image with outlines by verdict, panel beside panel, zoomed together."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from bench.instances import Instances
+from bench.metrics.matching import Match
+from bench.metrics.verdicts import Verdicts
+from bench.report.outlines import outline_paths
+from leaderboard.theme import VERDICTS
+
+HERE = Path(__file__).parent
+
+PRECISE = 1_500_000
+"""Pixels of an image that is sent as PNG; larger ones go as JPEG, which is some five times smaller."""
+
+
+def stretched(image: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
+    """An image with the grey levels of two percentiles made black and white: (H, W) or (H, W, 3) uint8.
+
+    Args:
+        image: (H, W) or (H, W, C), uint8 or uint16; alpha is dropped.
+        low: percentile that becomes black.
+        high: percentile that becomes white.
+    """
+    values = image
+    if values.ndim == 3:
+        values = values[..., 0] if values.shape[2] < 3 else values[..., :3]
+    if values.dtype == np.uint8 and (low, high) == (0.0, 100.0):
+        return np.ascontiguousarray(values)
+    histogram = np.bincount(values.ravel(), minlength=2)
+    share = np.cumsum(histogram) * (100.0 / values.size)
+    black = int(np.searchsorted(share, low, side="right")) if low > 0 else int(np.flatnonzero(histogram)[0])
+    white = int(np.searchsorted(share, high)) if high < 100 else len(histogram) - 1
+    if white <= black:
+        white = black + 1
+    table = np.clip((np.arange(len(histogram)) - black) * (255.0 / (white - black)), 0, 255)
+    return np.rint(table).astype(np.uint8)[values]
+
+
+def as_url(pixels: NDArray[np.uint8]) -> str:
+    """A picture as a ``data:`` address."""
+    out = io.BytesIO()
+    picture = Image.fromarray(pixels)
+    if pixels.shape[0] * pixels.shape[1] <= PRECISE:
+        picture.save(out, "PNG", compress_level=1)
+        kind = "png"
+    else:
+        picture.save(out, "JPEG", quality=92)
+        kind = "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode('ascii')}"
+
+
+def truth_panel(truth: Instances) -> dict[str, Any]:
+    """The annotation alone."""
+    flat = Match(truth, Instances.empty(*truth.shape)).flat()
+    paths = outline_paths(flat.truth_labels.T, flat.n_truth)
+    shown = [
+        (path, f"cell {i}, {area} pixels")
+        for i, (path, area) in enumerate(zip(paths, flat.truth_areas, strict=True), 1)
+    ]
+    return {
+        "title": "annotation",
+        "counts": f"{flat.n_truth} cells",
+        "layers": [_layer("truth", shown)],
+    }
+
+
+def run_panel(title: str, truth: Instances, found: Instances, threshold: float) -> dict[str, Any]:
+    """What a run found, by verdict at IoU > ``threshold``; dashed, the cells that it did not find."""
+    match = Match(truth, found)
+    flat, verdicts = match.flat(), Verdicts.of(match, threshold)
+    best = verdicts.best
+    layers: dict[str, list[tuple[str, str]]] = {name: [] for name in VERDICTS}
+    sides: tuple[tuple[Any, Any, Any, Sequence[str], str], ...] = (
+        (flat.truth_labels, best.truth_iou, best.truth_areas, verdicts.truth, "cell"),
+        (flat.prediction_labels, best.prediction_iou, best.prediction_areas, verdicts.prediction, "prediction"),
+    )
+    for labels, ious, areas, verdict, what in sides:
+        drawn = np.array([False, *(name != "found" for name in verdict)])
+        paths = outline_paths(np.where(drawn[labels.T], labels.T, 0), len(verdict))
+        for number, (path, name) in enumerate(zip(paths, verdict, strict=True)):
+            if name != "found":
+                label = f"{VERDICTS[name][2]}: {what} {number + 1}, {areas[number]} pixels, best IoU {ious[number]:.2f}"
+                layers[name].append((path, label))
+    tp, fp, fn = best.counts(threshold)
+    kinds = Counter([*verdicts.truth, *verdicts.prediction])
+    more = [f"{kinds[kind]} {words}" for kind, words in (("merges", "merges"), ("split", "split cells")) if kinds[kind]]
+    return {
+        "title": title,
+        "counts": ", ".join([f"{tp} right, {fp} false, {fn} not found", *more]),
+        "layers": [_layer(name, paths) for name, paths in layers.items() if paths],
+    }
+
+
+def _layer(verdict: str, paths: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    colour, dashes, _ = VERDICTS[verdict]
+    return {
+        "verdict": verdict,
+        "colour": colour,
+        "dashes": dashes,
+        "stroke": 1.6 if dashes else 1.4,
+        "paths": [list(p) for p in paths],
+    }
+
+
+def content(name: str, pixels: NDArray[np.uint8], panels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Everything that the viewer shows, as plain data."""
+    height, width = pixels.shape[:2]
+    return {"name": name, "width": width, "height": height, "image": as_url(pixels), "panels": list(panels)}
+
+
+@cache
+def _component() -> Any:
+    from streamlit.components.v2 import component
+
+    return component(
+        "cellseg_bench_viewer",
+        html='<div class="viewer"></div>',
+        css=(HERE / "viewer.css").read_text(encoding="utf-8"),
+        js=(HERE / "viewer.js").read_text(encoding="utf-8"),
+    )
+
+
+def show(shown: dict[str, Any], key: str) -> None:
+    """Draw :func:`content`."""
+    _component()(data=shown, key=key)
+
+
+def as_svg(shown: Mapping[str, Any], panel: Mapping[str, Any]) -> str:
+    """One panel as an SVG picture that stands by itself."""
+    from xml.sax.saxutils import escape, quoteattr
+
+    width, height = shown["width"], shown["height"]
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">',
+        f"<title>{escape(panel['title'])}</title>",
+        f'<image href={quoteattr(shown["image"])} width="{width}" height="{height}"/>',
+    ]
+    for layer in panel["layers"]:
+        parts.append(
+            f'<g fill="none" stroke="{layer["colour"]}" stroke-width="{layer["stroke"]}" '
+            f'stroke-dasharray="{layer["dashes"]}">'
+        )
+        parts += [f"<path d={quoteattr(path)}><title>{escape(label)}</title></path>" for path, label in layer["paths"]]
+        parts.append("</g>")
+    return "\n".join([*parts, "</svg>"]) + "\n"

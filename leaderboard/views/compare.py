@@ -1,0 +1,251 @@
+"""Two runs or more: are they different, by how much, and where?"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pandas as pd
+import streamlit as st
+
+from bench.errors import BenchError
+from bench.metrics import Comparison
+from bench.report.numbers import shown_unit
+from bench.report.tables import simple
+from bench.store import StoredRun
+from leaderboard import data, plots, state
+from leaderboard.views import picking
+
+OFFERED = 300
+"""Runs that the picker offers besides those of the address; the newest."""
+
+AT_ONCE = 500
+"""Images up to which predictions are read without being asked to."""
+
+MOST_RUNS = 8
+
+
+def show() -> None:
+    """Draw the page."""
+    st.title("Compare", anchor=False)
+    runs = _chosen()
+    if len(runs) < 2:
+        st.info("Choose two runs or more of the same images: here, or by ticking them on the board.")
+        return
+    kinds = {(run.dataset, run.content_hash, run.split) for run in runs}
+    if len(kinds) > 1:
+        st.warning("These runs are not of the same images: they share neither a table nor a comparison.")
+        return
+    metrics = [m for m in state.store().image_metrics(runs[0].id) if m[2] is not None]
+    if not metrics:
+        st.info("The first run has no numbers of single images to compare by.")
+        return
+    names = {f"{protocol} {name}": (protocol, name, higher) for protocol, name, higher in metrics}
+    wanted = f"{st.query_params.get('protocol', '')} {st.query_params.get('metric', '')}"
+    left, _ = st.columns([3, 7])
+    protocol, metric, higher = names[
+        state.choose("number", list(names), "number", default=wanted if wanted in names else None, where=left)
+    ]
+    unit, factor = _unit(runs[0], protocol, metric)
+    first, differences, where, cells = st.tabs(["Image by image", "Differences", "IoU curves", "Cell size and density"])
+    with first:
+        _images(runs, protocol, metric, bool(higher), unit, factor)
+    found = _evidence(runs, protocol, differences)
+    if not found:
+        for tab in (where, cells):
+            tab.info("This needs the predictions and the images: see the tab Differences.")
+        return
+    named = {data.run_label(run): found[run.id] for run in runs}
+    with differences:
+        _differences(data.compared(found, runs, protocol, metric), unit, factor)
+    with where:
+        _curves(named)
+    with cells:
+        _cells(named)
+
+
+def _chosen() -> list[StoredRun]:
+    """The runs of the address, and a picker for more."""
+    store = state.store()
+    given = [
+        int(text) for text in st.query_params.get_all("run") if text.isascii() and text.isdigit() and len(text) < 12
+    ]
+    kept = [i for i in st.session_state.get("compare/run", []) if isinstance(i, int)]
+    wanted = store.runs_by_id([*given, *kept])
+    wanted = [run for run in wanted if run.status == "ok"]
+    if wanted:
+        anchor = wanted[0]
+        others = store.runs(
+            dataset=anchor.dataset, content_hash=anchor.content_hash, split=anchor.split, status="ok", limit=OFFERED
+        )
+    else:
+        version = picking.version_picker()
+        others = store.runs(dataset=version.name, content_hash=version.content_hash, status="ok", limit=OFFERED)
+    by_id = {run.id: run for run in [*wanted, *others]}
+    chosen = state.choose_some(
+        "runs", list(by_id), "run", shown=lambda i: data.run_label(by_id[i]), max_selections=MOST_RUNS
+    )
+    return [by_id[i] for i in chosen]
+
+
+def _unit(run: StoredRun, protocol: str, metric: str) -> tuple[str, float]:
+    results = state.store().provenance(run.id).results
+    stored = next((r.unit for r in results if (r.protocol, r.metric) == (protocol, metric)), "")
+    factor, unit = shown_unit(stored)
+    return unit, factor
+
+
+# -- from the database alone ------------------------------------------------------------------------------
+
+
+def _images(runs: list[StoredRun], protocol: str, metric: str, higher: bool, unit: str, factor: float) -> None:
+    rows, outcomes, tables = [], [], {}
+    for a, b in combinations(runs, 2):
+        table = state.image_table(a.id, b.id, protocol, metric)
+        tables[a.id, b.id] = table
+        mean = data.paired_mean(table, higher)
+        pair = f"{data.run_label(a)} − {data.run_label(b)}"
+        scaled = [None if v is None else v * factor for v in (mean.difference, mean.low, mean.high)]
+        rows.append((pair, mean.images, *scaled, mean.wins, mean.ties, mean.losses))
+        for order, (word, images) in enumerate((("better", mean.wins), ("equal", mean.ties), ("worse", mean.losses))):
+            outcomes.append((pair, word, images, order))
+    heads = ["pair", "images", f"mean difference [{unit}]", "low", "high", "better", "equal", "worse"]
+    summary = pd.DataFrame(rows, columns=heads)
+    number = st.column_config.NumberColumn
+    st.dataframe(
+        summary,
+        hide_index=True,
+        column_config={name: number(name, format="%+.2f") for name in (heads[2], "low", "high")},
+        placeholder="–",
+        alt="Paired differences over images",
+    )
+    st.caption(
+        "Mean over images of the difference image by image, with its 95 % bootstrap interval. Where the number itself "
+        "is pooled over images, as AP is, its own difference is under the tab Differences."
+    )
+    picking.export(simple(heads, rows, title=f"{protocol} {metric}, image by image"), "comparison", "compare-images")
+    st.altair_chart(plots.wins(pd.DataFrame(outcomes, columns=["pair", "outcome", "images", "order"])))
+    pairs = {f"{a.id} and {b.id}": (a, b) for a, b in combinations(runs, 2)}
+    a, b = pairs[state.choose("the pair", list(pairs), "pair")] if len(pairs) > 1 else next(iter(pairs.values()))
+    both = tables[a.id, b.id]
+    both = both[both["difference"].notna()]
+    if both.empty:
+        st.info("These two have no image in common.")
+        return
+    points = pd.DataFrame(
+        {"name": both["image"], "a": both["a"] * factor, "b": both["b"] * factor, "cells": both["truths"]}
+    )
+    event = st.altair_chart(
+        plots.scatter(points, f"run {a.id}", f"run {b.id}", unit),
+        on_select="rerun",
+        selection_mode="picture",
+        key=f"scatter-{a.id}-{b.id}",
+    )
+    st.caption("A point is an image, its size the number of cells. Click one to see both runs on it.")
+    for point in event.selection.get("picture", []):
+        state.go("images", run=a.id, other=b.id, protocol=protocol, metric=metric, image=point["name"])
+    state.link(
+        "images",
+        "The images on which they differ most",
+        ":material/image_search:",
+        **{"run": a.id, "other": b.id, "protocol": protocol, "metric": metric, "order": "difference"},
+    )
+
+
+# -- from the predictions ---------------------------------------------------------------------------------
+
+
+def _evidence(runs: list[StoredRun], protocol: str, where: object) -> dict[int, data.Evidence]:
+    """Every run back at the images that all have; nothing where files are gone, and a word why."""
+    if max(run.n_images for run in runs) > AT_ONCE:
+        with where:  # type: ignore[attr-defined]
+            asked = state.switch(f"read the predictions of {max(run.n_images for run in runs)} images", "read")
+        if not asked:
+            return {}
+    try:
+        shared = set.intersection(*(data.predicted_images(run) for run in runs))
+        if not shared:
+            with where:  # type: ignore[attr-defined]
+                st.info("These runs have no image in common.")
+            return {}
+        return {run.id: state.evidence(run, sorted(shared), protocol) for run in runs}
+    except BenchError as error:
+        with where:  # type: ignore[attr-defined]
+            state.problem(error)
+        return {}
+
+
+def _differences(found: Comparison, unit: str, factor: float) -> None:
+    names = found.values
+    rows = [
+        (
+            f"{d.first} − {d.second}",
+            *(None if v is None else v * factor for v in (d.difference, d.low, d.high)),
+            *(d.p, d.p_holm, d.distinct),
+        )
+        for d in found.differences
+    ]
+    columns = ["pair", "difference", "low", "high", "p", "p_holm", "distinct"]
+    frame = pd.DataFrame(rows, columns=columns).astype({"difference": float, "low": float, "high": float})
+    ranked = pd.DataFrame(
+        [
+            (found.ranks[name], name, None if value is None else value * factor)
+            for name, value in sorted(
+                names.items(), key=lambda item: (found.ranks[item[0]] is None, found.ranks[item[0]])
+            )
+        ],
+        columns=["rank", "run", f"{found.metric} [{unit}]"],
+    )
+    st.dataframe(
+        ranked, hide_index=True, column_config={ranked.columns[2]: st.column_config.NumberColumn(format="%.2f")}
+    )
+    st.caption("Runs that cannot be told apart share a rank.")
+    if frame["low"].notna().any():
+        st.altair_chart(plots.differences(frame, unit))
+    st.dataframe(
+        frame.rename(columns={"p_holm": "p (Holm)", "distinct": "told apart"}),
+        hide_index=True,
+        column_config={
+            **{name: st.column_config.NumberColumn(format="%+.2f") for name in ("difference", "low", "high")},
+            **{name: st.column_config.NumberColumn(format="%.3g") for name in ("p", "p (Holm)")},
+        },
+        placeholder="–",
+        alt="Paired differences of the number",
+    )
+    st.caption(
+        "Paired bootstrap over images under the protocol's own rule, corrected for the number of comparisons (Holm); "
+        "the same as `bench compare`."
+    )
+    picking.export(
+        simple(columns, rows, title=f"{found.protocol} {found.metric}"), "differences", "compare-differences"
+    )
+
+
+def _curves(named: dict[str, data.Evidence]) -> None:
+    frame = data.curves(named)
+    scaled = frame.assign(**{name: 100 * frame[name] for name in ("value", "low", "high")})
+    st.altair_chart(plots.curves(scaled, list(named)))
+    st.caption(
+        "Pooled over images, with 95 % bootstrap bands. F1 = 2 TP / (2 TP + FP + FN); TP / (TP + FP + FN) is called "
+        "average precision by the Data Science Bowl and StarDist. Scores play no part."
+    )
+    picking.export(simple(list(frame.columns), frame.values.tolist()), "curves", "compare-curves")
+
+
+def _cells(named: dict[str, data.Evidence]) -> None:
+    left, _ = st.columns([3, 7])
+    threshold = state.slide("found if IoU is above", 0.5, 0.95, "iou", default=0.5, step=0.05, where=left)
+    sizes = data.by_size(named, threshold)
+    if sizes.empty:
+        st.info("These images hold no cells.")
+        return
+    shown = sizes.assign(
+        size=[f"{a:.0f} to {b:.0f}" for a, b in zip(sizes["from"], sizes["to"], strict=True)],
+        **{name: 100 * sizes[name] for name in ("value", "low", "high")},
+    )
+    st.markdown("**By cell size:** share of the annotated cells that are found, in five classes of equally many cells")
+    st.altair_chart(plots.by_size(shown, list(named)))
+    density = data.by_density(named, threshold)
+    st.markdown("**By density:** F1 of each image beside its number of cells")
+    st.altair_chart(
+        plots.by_density(density.rename(columns={"image": "name"}).assign(value=100 * density["value"]), list(named))
+    )

@@ -1,0 +1,81 @@
+"""Reported against measured: do the published tables hold?"""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from bench.report.numbers import shown_unit
+from bench.report.tables import simple
+from leaderboard import data, plots, state
+from leaderboard.views import picking
+
+
+def show() -> None:
+    """Draw the page."""
+    st.title("Reported against measured", anchor=False)
+    found = data.reported(state.store())
+    if found.empty:
+        st.info("No number of a paper is stored in this database yet.")
+        return
+    columns = st.columns([3, 3, 4])
+    paper = state.choose("paper", ["all", *data.unique(found["paper"])], "paper", where=columns[0])
+    dataset = state.choose("data set", ["all", *data.unique(found["dataset"])], "data", where=columns[1])
+    only = state.switch("only what was measured here too", "measured", where=columns[2])
+    for column, chosen in (("paper", paper), ("dataset", dataset)):
+        if chosen != "all":
+            found = found[found[column] == chosen]
+    if only:
+        found = found[found["measured"].notna()]
+    if found.empty:
+        st.info("No number fits.")
+        return
+    factor = found["unit"].map(lambda unit: shown_unit(unit)[0])
+    shown = found.assign(
+        unit=found["unit"].map(lambda unit: shown_unit(unit)[1]),
+        **{name: found[name] * factor for name in ("reported", "measured", "difference")},
+    )
+    both = shown[shown["measured"].notna() & (shown["unit"] == "%")]
+    measured = int(found["measured"].notna().sum())
+    st.caption(
+        f"{len(found)} printed numbers, {measured} with a complete run here, of the paper's schedule and on real "
+        "images. A difference stands only where images, split and rule are the same, as far as the paper says."
+    )
+    if len(both):
+        drawn = pd.DataFrame(
+            {
+                "method": both["method"],
+                "number": both["dataset"] + ", " + both["protocol"] + " " + both["metric"],
+                "reported": both["reported"],
+                "measured": both["measured"],
+                "comparable": ["comparable" if c else "not comparable" for c in both["comparable"]],
+            }
+        )
+        st.altair_chart(plots.reported(drawn, "%"))
+    columns_shown = [
+        *("paper", "table", "method", "dataset", "split", "protocol", "metric", "reported", "measured", "difference"),
+        *("unit", "comparable", "runs", "note", "wording", "hardware"),
+    ]
+    number = st.column_config.NumberColumn
+    table = shown[columns_shown]
+    event = st.dataframe(
+        table,
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-cell",
+        key="papers",
+        column_config={name: number(format="%.1f") for name in ("reported", "measured")}
+        | {
+            "difference": number(format="%+.1f"),
+            "dataset": "data set",
+            "runs": number(help="behind the measured mean"),
+        },
+        placeholder="–",
+        alt="Printed numbers beside measured ones",
+    )
+    st.caption("Click a row that was measured to open the last of its runs.")
+    for row, _ in event.selection.cells:
+        if row < len(found) and not pd.isna(found["run_id"].iloc[row]):
+            state.go("run", run=int(found["run_id"].iloc[row]))
+    rows = table.astype(object).where(table.notna(), None).values.tolist()
+    picking.export(simple(columns_shown, rows, title="Reported against measured"), "reported", "papers")

@@ -1,0 +1,201 @@
+"""The board in a real browser: what a test of the logic cannot reach."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.store import open_store
+
+pytestmark = pytest.mark.slow
+
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+]
+HEAD, ROW, TICK, METHOD, NUMBER = 35, 35, 16, 150, 560
+"""Pixels of the board's table, which is drawn on a canvas: heights, and where some columns lie."""
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Headless Chromium."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = os.environ.get("BENCH_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no chromium on this machine (BENCH_CHROMIUM names one)")
+    with api.sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            str(tmp_path_factory.mktemp("home")), executable_path=chromium, args=FLAGS, accept_downloads=True
+        )
+        yield context
+        context.close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Path], str]]:
+    """``bench leaderboard`` on a free port."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(database: Path) -> str:
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        command = [sys.executable, "-m", "bench", "leaderboard", "--db", str(database), "--port", str(port)]
+        command += ["--data-root", str(database.parent / "data")]
+        running.append(subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True))
+        address = f"http://localhost:{port}"
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"{address}/_stcore/health", timeout=1).close()
+                return address
+            except OSError:
+                time.sleep(0.2)
+        raise TimeoutError("the board does not answer")
+
+    yield start
+    for process in running:
+        os.killpg(process.pid, 15)
+        process.wait()
+
+
+def opened(browser: Any, address: str, width: int = 1400) -> Any:
+    page = browser.new_page()
+    page.said = []
+    page.on("dialog", lambda dialog: (page.said.append(dialog.message), dialog.dismiss()))
+    page.on("pageerror", lambda error: page.said.append(str(error)))
+    page.set_viewport_size({"width": width, "height": 1100})
+    page.goto(address)
+    return settled(page)
+
+
+def settled(page: Any) -> Any:
+    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]', timeout=60_000)
+    page.wait_for_selector("h1", timeout=60_000)
+    page.wait_for_timeout(1200)
+    assert page.locator('[data-testid="stException"]').count() == 0
+    assert page.said == []
+    return page
+
+
+def titled(page: Any, title: str) -> Any:
+    page.wait_for_selector(f'h1:has-text("{title}")', timeout=60_000)
+    return settled(page)
+
+
+def click(page: Any, row: int, x: int) -> None:
+    """A cell of the first table; row -1 is its head."""
+    box = page.locator('[data-testid="stDataFrame"] canvas').first.bounding_box()
+    page.mouse.click(box["x"] + x, box["y"] + (HEAD + ROW * row + ROW // 2 if row >= 0 else HEAD // 2))
+    page.wait_for_timeout(600)
+
+
+def first_method(page: Any) -> str:
+    """The method in the first row, as the table tells a screen reader."""
+    return page.locator('[data-testid="stDataFrame"] table [data-testid="glide-cell-2-0"]').first.text_content() or ""
+
+
+def test_from_a_number_to_its_pixels_and_back_by_link(browser, serve, ranked: Path) -> None:
+    page = opened(browser, serve(ranked))
+    click(page, 0, NUMBER)
+    titled(page, "Images")
+    assert "run=" in page.url
+    drawings = page.locator(".viewer svg")
+    assert drawings.count() == 2, "the annotation, and what the run found"
+    assert page.locator(".viewer path").count() > 5
+    assert page.locator(".viewer path title").first.text_content().startswith("cell 1, ")
+    before = drawings.first.get_attribute("viewBox")
+    drawings.first.focus()
+    page.keyboard.press("+")
+    zoomed = drawings.nth(1).get_attribute("viewBox")
+    assert zoomed != before, "both panels are zoomed together"
+    page.keyboard.press("0")
+    assert drawings.first.get_attribute("viewBox") == before
+    page.keyboard.press("o")
+    assert not page.locator(".viewer .outlines").first.is_visible()
+    address = page.url
+    shown = page.locator(".viewer figcaption").all_inner_texts()
+    again = opened(browser, address)
+    assert again.locator(".viewer figcaption").all_inner_texts() == shown
+
+
+def test_filter_sort_tick_and_compare(browser, serve, ranked: Path) -> None:
+    page = opened(browser, serve(ranked))
+    box = page.get_by_label("filter", exact=True)
+    box.fill("measured")
+    box.press("Enter")
+    settled(page)
+    assert "filter=measured" in page.url
+    before = first_method(page)
+    click(page, -1, METHOD)  # once: ascending, twice: descending
+    click(page, -1, METHOD)
+    assert (before, first_method(page)) == ("A", "C")
+    click(page, 0, TICK)
+    click(page, 1, TICK)
+    page.get_by_role("button", name="Compare 2 runs").click()
+    titled(page, "Compare")
+    assert page.url.count("run=") == 2
+    for tab in ("Differences", "IoU curves", "Cell size and density"):
+        page.get_by_role("tab", name=tab).click()
+        page.wait_for_timeout(800)
+        assert page.get_by_role("tabpanel", name=tab).locator("canvas, svg").count() > 0, tab
+    page.go_back()
+    titled(page, "Board")
+
+
+def test_export(browser, serve, ranked: Path) -> None:
+    page = opened(browser, serve(ranked))
+    for name, ending, start in (
+        ("CSV", ".csv", "rank,"),
+        ("LaTeX", ".tex", "% needs"),
+        ("Markdown", ".md", "**A tiny"),
+    ):
+        page.get_by_role("button", name="Export").click()
+        with page.expect_download(timeout=30_000) as waiting:
+            page.get_by_role("button", name=name, exact=True).click()
+        assert waiting.value.suggested_filename.endswith(ending)
+        assert Path(waiting.value.path()).read_text().startswith(start)
+        page.keyboard.press("Escape")
+        page.wait_for_timeout(300)
+
+
+@pytest.mark.parametrize(
+    "page_name", ["", "speed", "compare?run=5&run=6", "images?run=5", "datasets", "papers", "run?run=5"]
+)
+def test_a_narrow_window_scrolls_down_only(browser, serve, ranked: Path, page_name: str) -> None:
+    page = opened(browser, f"{serve(ranked)}/{page_name}", width=400)
+    width = page.evaluate("document.querySelector('[data-testid=\"stMain\"]').scrollWidth")
+    assert width <= 400
+
+
+def test_a_script_in_a_name_does_nothing(browser, serve, ran: Path, add_copy) -> None:
+    hostile = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+    with open_store(ran) as store:
+        run_id = add_copy(store, 2, hostile, latency=5.0, submitted_by=hostile, note=hostile)
+        other = add_copy(store, 3, "B", latency=7.0)
+    address = serve(ran)
+    for where in ("", "speed", f"compare?run={run_id}&run={other}", f"images?run={run_id}", f"run?run={run_id}", "run"):
+        page = opened(browser, f"{address}/{where}")
+        assert page.locator("img[src=x]").count() == 0
+        assert page.said == [], where
+        page.close()
+
+
+def test_it_answers_on_this_machine_only(serve, ranked: Path) -> None:
+    port = int(serve(ranked).rpartition(":")[2])
+    own = socket.gethostbyname(socket.gethostname())
+    if own.startswith("127."):
+        pytest.skip("this machine has no address but its own")
+    with pytest.raises(OSError), socket.create_connection((own, port), timeout=2):
+        pass

@@ -1,0 +1,295 @@
+"""Every page by its logic: what it shows, what it does with an address, with nothing, and with hostile names."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bench.records import ReportedResultRecord
+from bench.store import open_store
+from leaderboard.app import PAGES
+
+HOSTILE = "<script>alert(1)</script> [x](javascript:alert(2)) :red[y] $z$ `w`"
+PATHS = "../../../../etc/passwd"
+
+
+@pytest.fixture(params=list(PAGES))
+def page(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+# -- empty, one run, not a database -----------------------------------------------------------------------
+
+
+def test_without_a_database_it_says_what_to_type(opened, workplace: Path, page: str) -> None:
+    at = opened(workplace / "bench.db", page)
+    assert at.title[0].value == "Nothing is stored yet"
+    assert "bench run -m truth,jitter,merge -d neural" in at.code[0].value
+    assert not (workplace / "bench.db").exists(), "looking makes no database"
+
+
+def test_an_empty_database(opened, workplace: Path) -> None:
+    open_store(workplace / "bench.db").close()
+    assert opened(workplace / "bench.db").title[0].value == "Nothing is stored yet"
+
+
+def test_a_file_that_is_no_database(opened, workplace: Path) -> None:
+    (workplace / "notes.txt").write_text("hello, this is no database")
+    at = opened(workplace / "notes.txt")
+    assert "is no SQLite database" in at.warning[0].value
+
+
+def test_one_run(opened, workplace: Path, page: str) -> None:
+    from bench.engine import service
+
+    service.run_all(["jitter"], "tiny")
+    at = opened(workplace / "bench.db", page, data_root=workplace / "data")
+    assert at.title
+
+
+def test_every_page_with_several(opened, ranked: Path, page: str) -> None:
+    before = ranked.read_bytes()
+    at = opened(ranked, page, data_root=ranked.parent / "data")
+    assert not at.warning
+    assert ranked.read_bytes() == before, "a look changes nothing"
+
+
+def test_a_failed_run_says_why(opened, ran: Path) -> None:
+    with open_store(ran) as store:
+        bundle = store.bundle(2)
+        failed = dataclasses.replace(
+            bundle.run,
+            key="e" * 64,
+            status="failed",
+            failure_kind="out_of_memory",
+            failure="it was full",
+            complete=False,
+        )
+        run_id = store.add(dataclasses.replace(bundle, run=failed, results=(), image_results=(), timings=()))
+    at = opened(ran, "run", run=run_id)
+    assert "out of memory" in at.error[0].value
+    assert "it was full" in at.error[0].value
+    listed = opened(ran, "run", status="failed")
+    assert list(listed.dataframe[0].value["run"]) == [run_id]
+
+
+# -- the board --------------------------------------------------------------------------------------------
+
+
+def test_the_board_ranks_what_may_rank(opened, ranked: Path) -> None:
+    table = opened(ranked).dataframe[0].value
+    ranks = {
+        title: None if rank != rank else rank
+        for title, rank in zip(table["title"], table["rank"].astype(float), strict=True)
+    }
+    assert {title for title, rank in ranks.items() if rank is not None} == {"A", "B", "C"}
+    assert ranks["A"] == 1
+    assert ranks["Truth (control)"] is None
+    assert table.loc[table["title"] == "Truth (control)", "voc/AP@0.5"].item() == 100.0
+    assert table.loc[table["title"] == "A", "latency_median_ms"].item() == 10.0
+    assert table.loc[table["title"] == "A", "n_parameters"].item() == 1.5
+
+
+def test_a_filter_and_a_link_that_opens_the_same(opened, ranked: Path) -> None:
+    at = opened(ranked)
+    at.text_input[0].set_value("measured run 6").run()
+    assert list(at.dataframe[0].value["title"]) == ["B"]
+    assert at.query_params["filter"] == "measured run 6"
+    protocol = next(box for box in at.selectbox if box.label == "protocol")
+    protocol.set_value("kaggle").run()
+    address = dict(at.query_params)
+    assert address["protocol"] == "kaggle"
+    again = opened(ranked, **address)
+    assert list(again.dataframe[0].value["title"]) == ["B"]
+    assert "kaggle/mAP@.5:.95" in again.dataframe[0].value.columns
+
+
+def test_of_what_is_by_default_only_what_may_change_is_in_the_address(opened, ranked: Path) -> None:
+    address = dict(opened(ranked).query_params)
+    assert set(address) == {"data", "split"}
+    assert address["data"].startswith("tiny.")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        {
+            "data": PATHS,
+            "split": "nope",
+            "protocol": "<script>",
+            "metric": "x" * 10_000,
+            "schedule": "all; DROP TABLE run",
+        },
+        {"column": ["nope", "voc/AP@0.5", "voc/AP@0.5"], "ranks": "7", "superseded": "true"},
+        {"filter": "[(*"},
+    ],
+)
+def test_an_address_that_nobody_could_have_chosen(opened, texts, ranked: Path, address) -> None:
+    at = opened(ranked, **address)
+    assert at.title[0].value == "Board"
+    assert "script" not in texts(at)
+
+
+def test_superseded_runs_are_shown_on_request_and_do_not_rank(opened, ranked: Path) -> None:
+    with open_store(ranked) as store:
+        store.supersede(5)
+    assert "A" not in list(opened(ranked).dataframe[0].value["title"])
+    table = opened(ranked, superseded=1).dataframe[0].value
+    row = table[table["title"] == "A"]
+    assert "superseded" in row["badges"].item()
+    assert row["rank"].isna().all()
+
+
+def test_marks_of_a_plan_become_badges(opened, add_copy, ran: Path) -> None:
+    with open_store(ran) as store:
+        add_copy(store, 2, "Known", arguments={"demo": True, "further_data": [{"dataset": "tiny", "split": "val"}]})
+        add_copy(store, 3, "Other", arguments={"trained_on": ["elsewhere"]})
+    table = opened(ran).dataframe[0].value
+    badges = dict(zip(table["title"], table["badges"], strict=True))
+    assert list(badges["Known"]) == ["measured", "trained-on-this", "demo"]
+    assert list(badges["Other"]) == ["measured"]
+
+
+def test_a_rank_for_every_number(opened, ranked: Path) -> None:
+    table = opened(ranked, ranks=1).dataframe[0].value
+    assert [c for c in table.columns if c.endswith(":rank")]
+
+
+# -- papers -----------------------------------------------------------------------------------------------
+
+
+def test_reported_stands_apart_and_beside(opened, ranked: Path) -> None:
+    with open_store(ranked) as store:
+        measured = next(r for r in store.bundle(5).results if r.metric == "AP@0.5")
+        row = ReportedResultRecord(
+            "Somebody 2018",
+            "Table 1",
+            "Theirs",
+            "tiny",
+            "voc",
+            "AP@0.5",
+            0.25,
+            "fraction",
+            True,
+            split="test",
+            counterpart="a",
+        )
+        store.add_reported(
+            [row, dataclasses.replace(row, method="Not the same", comparable=False, note="other images")]
+        )
+    at = opened(ranked)
+    assert list(at.dataframe[-1].value["method"]) == ["Theirs", "Not the same"]
+    assert "Theirs" not in list(at.dataframe[0].value["title"]), "never ranked with what was measured"
+    table = opened(ranked, "papers", data="tiny").dataframe[0].value
+    assert table["reported"].tolist() == [25.0, 25.0]
+    assert table["measured"].tolist() == pytest.approx([100 * measured.value] * 2)
+    assert table["difference"].iloc[0] == pytest.approx(100 * (measured.value - 0.25))
+    assert table["difference"].isna().tolist() == [False, True]
+
+
+# -- images, comparisons, runs ----------------------------------------------------------------------------
+
+
+def test_the_images_behind_a_number_worst_first(opened, texts, ranked: Path) -> None:
+    at = opened(
+        ranked, "images", data_root=ranked.parent / "data", run=6, other=5, protocol="kaggle", metric="mAP@.5:.95"
+    )
+    table = at.dataframe[0].value
+    assert table["a"].is_monotonic_increasing
+    assert (table["a"] - table["b"]).tolist() == pytest.approx(table["difference"].tolist())
+    first = table["image"].iloc[0]
+    assert f"**{first}**" in texts(at)
+    next(b for b in at.button if b.label == "Next").click().run()
+    assert f"**{table['image'].iloc[1]}**" in texts(at)
+    assert at.query_params["image"] == table["image"].iloc[1]
+
+
+def test_without_the_files_the_numbers_stay(opened, ranked: Path, tmp_path: Path) -> None:
+    at = opened(ranked, "images", data_root=tmp_path / "nowhere", run=5)
+    assert "the files of tiny are not there" in at.warning[0].value
+    assert len(at.dataframe[0].value) == 4
+    shutil.rmtree(ranked.parent / "runs")
+    gone = opened(ranked, "images", data_root=ranked.parent / "data", run=5)
+    assert "the predictions of run 5 are gone" in gone.warning[0].value
+
+
+def test_an_image_that_is_none(opened, texts, ranked: Path) -> None:
+    at = opened(
+        ranked, "images", data_root=ranked.parent / "data", run=5, image=PATHS, number="x", order="y", iou="nan"
+    )
+    assert "passwd" not in texts(at)
+    assert not at.warning
+
+
+def test_comparing(opened, ranked: Path) -> None:
+    at = opened(ranked, "compare", data_root=ranked.parent / "data", run=[5, 6, 7], protocol="voc", metric="AP@0.5")
+    assert [tab.label for tab in at.tabs] == ["Image by image", "Differences", "IoU curves", "Cell size and density"]
+    summary = at.tabs[0].dataframe[0].value
+    assert summary["images"].tolist() == [4, 4, 4]
+    assert (summary["better"] + summary["equal"] + summary["worse"]).tolist() == [4, 4, 4]
+    assert (
+        sorted(at.tabs[1].dataframe[0].value["rank"]) == [1, 1, 1] or at.tabs[1].dataframe[0].value["rank"].min() == 1
+    )
+    assert not at.warning
+
+
+def test_runs_of_different_images_are_not_compared(opened, ran: Path) -> None:
+    with open_store(ran) as store:
+        bundle = store.bundle(2)
+        dataset = dataclasses.replace(bundle.dataset, content_hash="0" * 64)
+        other = store.add(
+            dataclasses.replace(bundle, dataset=dataset, run=dataclasses.replace(bundle.run, key="d" * 64))
+        )
+    at = opened(ran, "compare", run=[1, other])
+    assert "not of the same images" in at.warning[0].value
+
+
+def test_a_run_that_is_not_there(opened, ran: Path) -> None:
+    for page in ("run", "images"):
+        assert "99" in opened(ran, page, run=99).warning[0].value
+
+
+def test_a_run_page(opened, ranked: Path) -> None:
+    at = opened(ranked, "run", run=5)
+    assert at.title[0].value == "Run 5: A"
+    assert at.code[0].value, "the command"
+    numbers = at.tabs[0].dataframe[0].value
+    assert set(numbers["protocol"]) == {"voc", "kaggle"}
+    shown = [frame.value for frame in at.tabs[3].dataframe]
+    assert any(("key", "A" + "x" * 63) in zip(f["what"], f["value"], strict=True) for f in shown if "what" in f)
+
+
+# -- hostile ----------------------------------------------------------------------------------------------
+
+
+def test_names_of_a_submission_do_nothing(opened, add_copy, ran: Path, page: str) -> None:
+    with open_store(ran) as store:
+        run_id = add_copy(store, 2, HOSTILE, submitted_by=HOSTILE, note=HOSTILE + "\x1b[31m\u202e", command=HOSTILE)
+        add_copy(store, 3, "B")
+    at = opened(ran, page, data_root=ran.parent / "data", run=[run_id, 6] if page == "compare" else run_id)
+    for kind in ("title", "subheader", "markdown", "caption", "info", "warning", "error"):
+        for element in getattr(at, kind):
+            assert "<script" not in element.value
+            assert "[x](javascript" not in element.value
+            assert ":red[y]" not in element.value
+            assert "\x1b" not in element.value
+
+
+@pytest.mark.parametrize("folder", [PATHS, "/etc", "../..", "/", "a\0b"])
+def test_no_path_of_a_submission_is_read(
+    opened, texts, add_copy, ran: Path, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_store(ran) as store:
+        run_id = add_copy(store, 2, "Evil", folder=folder)
+    asked = []
+    real = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, *a, **k: (asked.append(str(self)), real(self, *a, **k))[1])
+    at = opened(ran, "run", run=run_id)
+    assert "There is no log" in texts(at)
+    assert "root:" not in texts(at)
+    images = opened(ran, "images", data_root=ran.parent / "data", run=run_id)
+    assert "are gone" in texts(images)
+    assert not [path for path in asked if path.startswith("/etc")]
