@@ -22,11 +22,11 @@ from bench.metrics.matching import Match
 from bench.metrics.verdicts import BestMatches
 from bench.records import MachineRecord
 from bench.report.across import Across, across
-from bench.report.ranks import overlap_ranks
 from bench.report.stored_runs import opened, run_names, scored
 from bench.store import Store, StoredDataset, StoredRun
 from bench.store.files import RunFiles
 from bench.store.leaderboard import ranks
+from bench.store.ranks import overlap_ranks
 
 RESAMPLES = 1000
 """Of the bootstrap behind intervals that are made here."""
@@ -134,17 +134,6 @@ def matching(frame: pd.DataFrame, text: str) -> pd.DataFrame:
     shown = frame[kept]
     shown.attrs = frame.attrs
     return shown
-
-
-def pareto(x: Sequence[float], y: Sequence[float], higher_is_better: bool) -> list[int]:
-    """Indices of the points that no other beats on both axes (x: less is better), from left to right."""
-    sign = 1.0 if higher_is_better else -1.0
-    best, front = -np.inf, []
-    for i in sorted(range(len(x)), key=lambda i: (x[i], -sign * y[i])):
-        if sign * y[i] > best:
-            best = sign * y[i]
-            front.append(i)
-    return front
 
 
 def machine_name(machine: MachineRecord | None, hash_: str) -> str:

@@ -1,13 +1,8 @@
-"""Colours: Okabe and Ito's palette, which colour-blind readers tell apart, on light and on dark ground."""
+"""What verdicts and badges look like, in colours that colour-blind readers tell apart."""
 
 from __future__ import annotations
 
-GREEN, ORANGE, SKY, YELLOW, BLUE, VERMILLION, PURPLE, GREY = (
-    *("#009E73", "#E69F00", "#56B4E9", "#F0E442", "#0072B2", "#D55E00", "#CC79A7", "#8C8C8C"),
-)
-
-SERIES = (SKY, ORANGE, GREEN, PURPLE, VERMILLION, BLUE, YELLOW, GREY)
-"""Of runs and methods, in the order in which they are chosen."""
+from bench.report.palette import GREEN, PURPLE, SKY, VERMILLION, YELLOW
 
 VERDICTS: dict[str, tuple[str, str, str]] = {
     "right": (GREEN, "", "right (true positive)"),

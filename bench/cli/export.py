@@ -24,13 +24,17 @@ FORMATS = ("csv", "latex", "markdown", "json", "text", "bibtex")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="csv", show_default=True)
 @click.option("--to", type=click.Path(path_type=Path, dir_okay=False), help="A file instead of stdout.")
 @click.option("--html", type=click.Path(path_type=Path, file_okay=False), help="Every board as pages in this folder.")
+@click.option(
+    "--plot", type=click.Path(path_type=Path, dir_okay=False), help="Speed against accuracy: FILE.svg or .png."
+)
 @options.database()
-def command(html: Path | None, to: Path | None, db: str | None, **asked: Any) -> None:
+def command(html: Path | None, plot: Path | None, to: Path | None, db: str | None, form: str, **asked: Any) -> None:
     """Write a board for a paper, a spreadsheet or a web page.
 
     \b
     bench export -d bbbc039 --format latex --to table.tex
     bench export -d bbbc039 --format bibtex
+    bench export -d bbbc039 --plot speed.svg
     bench export --html public/      # every board and run, opens without a server
     """
     from bench.engine import exporting
@@ -39,7 +43,11 @@ def command(html: Path | None, to: Path | None, db: str | None, **asked: Any) ->
         pages = exporting.site(db, html)
         click.echo(f"wrote {pages} pages: {html / 'index.html'}")
         return
-    text = exporting.board(db, **asked)
+    if plot is not None:
+        exporting.plot(db, plot, **asked)
+        click.echo(f"wrote {plot}")
+        return
+    text = exporting.board(db, form=form, **asked)
     if to is None:
         click.echo(text, nl=False)
     else:

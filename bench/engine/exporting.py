@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from bench.api import OutputError, UsageError
 from bench.data.reported import papers
+from bench.records import Source
 from bench.report.bibtex import bibliography
 from bench.report.boards import leaderboard_table
 from bench.report.site import write_site
 from bench.report.tables import render
-from bench.store import open_store
+from bench.store import Store, open_store
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def board(
@@ -39,26 +45,45 @@ def board(
     Raises:
         UsageError: no such board.
     """
-    source = None if stand_in is None else "synthetic" if stand_in else "real"
     with open_store(db, read_only=True) as store:
-        if dataset is None:
-            stored = [d for d in store.datasets() if d.splits and source in (None, d.source)]
-            if not stored:
-                raise UsageError("there is no finished run to export", "start with `bench run`")
-            dataset = stored[0].name
-        frame = store.leaderboard(
-            dataset,
-            split=split,
-            schedule=schedule,
-            protocol=protocol,
-            metric=metric,
-            source=source,  # type: ignore[arg-type]
-        )
+        frame = _board(store, dataset, split, schedule, protocol, metric, stand_in)
         if form != "bibtex":
             return render(leaderboard_table(frame), form)
         said = [store.provenance(int(run_id)) for run_id in frame["run_id"]]
-    cards = [{"name": dataset, "title": frame.attrs["title"], **s.card} for s in said[:1]]
+    cards = [{"name": frame.attrs["dataset"], "title": frame.attrs["title"], **s.card} for s in said[:1]]
     return bibliography([s.method.paper for s in said if s.method.paper], cards)
+
+
+def _frame(
+    db: str | None,
+    *,
+    dataset: str | None = None,
+    split: str | None = None,
+    schedule: str | None = None,
+    protocol: str | None = None,
+    metric: str | None = None,
+    stand_in: bool | None = None,
+) -> pd.DataFrame:
+    with open_store(db, read_only=True) as store:
+        return _board(store, dataset, split, schedule, protocol, metric, stand_in)
+
+
+def _board(
+    store: Store,
+    dataset: str | None,
+    split: str | None,
+    schedule: str | None,
+    protocol: str | None,
+    metric: str | None,
+    stand_in: bool | None,
+) -> pd.DataFrame:
+    source: Source | None = None if stand_in is None else "synthetic" if stand_in else "real"
+    if dataset is None:
+        stored = [d for d in store.datasets() if d.splits and source in (None, d.source)]
+        if not stored:
+            raise UsageError("there is no finished run to export", "start with `bench run`")
+        dataset = stored[0].name
+    return store.leaderboard(dataset, split=split, schedule=schedule, protocol=protocol, metric=metric, source=source)
 
 
 def site(db: str | None, folder: Path) -> int:
@@ -74,10 +99,53 @@ def site(db: str | None, folder: Path) -> int:
             folder,
             lambda version, split: store.leaderboard(version.name, content_hash=version.content_hash, split=split),
             reported={paper.paper: paper.bibtex for paper in papers()},
+            charts=_svgs if importlib.util.find_spec("vl_convert") else None,
         )
 
 
-def write(text: str, path: Path) -> None:
+def plot(db: str | None, path: Path, **asked: Any) -> None:
+    """The picture of speed against accuracy of a board's machine with most timed runs, as ``.svg`` or ``.png``.
+
+    Args:
+        db: of the store.
+        path: of the picture; its ending says the format.
+        asked: as of :func:`board`.
+
+    Raises:
+        UsageError: another ending, no such board, or no run on it that has a time.
+        MissingDependencyError: what draws it is not installed.
+        OutputError: it cannot be written.
+    """
+    form = path.suffix.lower().removeprefix(".")
+    if form not in ("svg", "png"):
+        raise UsageError(f"{path.name} is neither .svg nor .png", "name the picture by its format")
+    frame = _frame(db, **asked)
+    pictures = _speed(frame, form)
+    if not pictures:
+        raise UsageError("no run of this board has both a time and the ranking number", "name another board")
+    write(pictures[0], path)
+
+
+def _speed(frame: pd.DataFrame, form: str) -> list[bytes]:
+    """The picture of a board, if it has timed runs."""
+    from bench.report import speed
+
+    timed = frame[speed.timed(frame)]
+    if timed.empty:
+        return []
+    from bench.report import charts
+
+    machine = timed["machine"].value_counts().index[0]
+    chosen = timed[timed["machine"] == machine]
+    chosen.attrs = frame.attrs
+    return [charts.picture(charts.speed(speed.points(chosen), speed.axis_title(chosen), True), form)]
+
+
+def _svgs(frame: pd.DataFrame) -> list[str]:
+    return [picture.decode() for picture in _speed(frame, "svg")]
+
+
+def write(text: str | bytes, path: Path) -> None:
     """Write a file as a whole.
 
     Raises:
@@ -85,7 +153,7 @@ def write(text: str, path: Path) -> None:
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(text.encode() if isinstance(text, str) else text)
         partial.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}", "name another place") from error

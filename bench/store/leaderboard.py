@@ -15,6 +15,7 @@ from bench.records import Source
 from bench.store import frames, queries
 from bench.store.models import Metric, Result, Run
 from bench.store.queries import RunFilter, StoredDataset, StoredRun
+from bench.store.ranks import overlap_ranks
 
 PARTIAL_SCHEDULES = ("short", "smoke")
 """Schedules that are not the whole of a method's training; only a board of ``short`` alone ranks such runs."""
@@ -69,8 +70,9 @@ def leaderboard(
     interval) and ``:reason`` (why it is undefined) beside it. Numbers under older versions of a protocol, or with
     other parameters than the last run's, are set aside with that reason.
 
-    Equal values share a rank, and ranks are dense (1, 2, 2, 3). Controls, incomplete runs and smoke runs have none;
-    runs of ``short`` have one only where ``schedule="short"`` is asked for.
+    Runs share a rank where their intervals overlap that of the rank's best (:func:`bench.store.ranks.overlap_ranks`;
+    1, 1, 3). Controls, incomplete runs and smoke runs have none; runs of ``short`` have one only where
+    ``schedule="short"`` is asked for.
 
     Args:
         connection: to read from.
@@ -329,7 +331,12 @@ def _ranked(
     best_first = -1 if ranking.higher_is_better else 1
     eligible = [ranks(run, schedule) for run in runs]
     values = frame[ranking.column].where(pd.Series(eligible, dtype=bool))
-    frame["rank"] = (best_first * values).rank(method="dense").astype("Int64")
+    numbers, lows, highs = (
+        [None if pd.isna(v) else float(v) for v in column]
+        for column in (values, frame[f"{ranking.column}:low"], frame[f"{ranking.column}:high"])
+    )
+    found = overlap_ranks(numbers, lows, highs, bool(ranking.higher_is_better))
+    frame["rank"] = pd.array(found, dtype="Int64")
     order = pd.DataFrame(
         {
             "rank": frame["rank"],

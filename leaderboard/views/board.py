@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 import pandas as pd
 import streamlit as st
@@ -92,7 +93,10 @@ def _title(version: StoredDataset, frame: pd.DataFrame, rows: int) -> None:
         st.warning("Smoke runs only show that everything runs. Nothing ranks here.", icon=":material/warning:")
     elif frame["rank"].isna().all():
         st.info("Nothing ranks here yet: only complete runs of the paper's schedule do, and controls never do.")
-    st.caption(" · ".join(facts) + ". Click a number to see its images; tick runs to compare them.")
+    st.caption(
+        " · ".join(facts)
+        + ". The icon opens the images, a click on a number a link to those behind it; tick runs to compare."
+    )
 
 
 def _table(frame: pd.DataFrame, columns: list[str], each: bool) -> None:
@@ -113,9 +117,6 @@ def _table(frame: pd.DataFrame, columns: list[str], each: bool) -> None:
     )
     run_ids = frame["run_id"].tolist()
     about = frame.attrs
-    for row, column in event.selection.cells:
-        if row < len(run_ids):
-            _follow(run_ids[row], metric_of.get(column), column)
     chosen = [run_ids[row] for row in event.selection.rows if row < len(run_ids)]
     with st.container(horizontal=True, vertical_alignment="center"):
         picking.board_export(frame, "board")
@@ -126,9 +127,9 @@ def _table(frame: pd.DataFrame, columns: list[str], each: bool) -> None:
             disabled=len(chosen) < 2,
             help="tick two runs or more",
         )
-        if len(chosen) == 1:
-            state.link("run", f"Run {chosen[0]}", ":material/receipt_long:", run=chosen[0])
-            state.link("images", f"Images of run {chosen[0]}", ":material/image_search:", run=chosen[0])
+        cells = [(run_ids[row], metric_of.get(column)) for row, column in event.selection.cells if row < len(run_ids)]
+        for run_id, metric in cells or [(run_id, None) for run_id in chosen[:1]]:
+            _behind(run_id, metric)
     if go and len(chosen) > 1:
         state.go("compare", run=chosen, protocol=about["protocol"], metric=about["metric"])
     with st.expander("What the badges mean"):
@@ -136,12 +137,14 @@ def _table(frame: pd.DataFrame, columns: list[str], each: bool) -> None:
             st.markdown(f":{colour}-badge[{name}] {meaning}")
 
 
-def _follow(run_id: int, metric: tuple[str, str] | None, column: str) -> None:
-    """Go to what is behind a cell."""
+def _behind(run_id: int, metric: tuple[str, str] | None) -> None:
+    """Links to what is behind a cell. Nothing is opened by itself: sorting by a head selects a cell, too."""
+    state.link("run", f"Run {run_id}", ":material/receipt_long:", run=run_id)
     if metric is not None and metric[0] != "timing":
-        state.go("images", run=run_id, protocol=metric[0], metric=metric[1])
-    elif column in ("title", "run_id", "badges", "rank"):
-        state.go("run", run=run_id)
+        label = f"Images behind {state.safe(' '.join(metric))} of run {run_id}"
+        state.link("images", label, ":material/image_search:", run=run_id, protocol=metric[0], metric=metric[1])
+    else:
+        state.link("images", f"Images of run {run_id}", ":material/image_search:", run=run_id)
 
 
 def _as_shown(
@@ -158,8 +161,14 @@ def _as_shown(
             "badges", options=list(BADGES), color=[colour for colour, _ in BADGES.values()], width=240
         ),
     }
+    about = frame.attrs
+    named = {"protocol": about["protocol"], "metric": about["metric"]}
+    table["images"] = [f"/images?{urlencode({'run': run_id, **named})}" for run_id in frame["run_id"]]
+    looks["images"] = config.LinkColumn(
+        "images", display_text=":material/image_search:", width=60, help="what was found, image by image (a new tab)"
+    )
     metric_of: dict[str, tuple[str, str]] = {}
-    definitions = frame.attrs["columns"]
+    definitions = about["columns"]
     for column in columns:
         if column in definitions:
             d = definitions[column]
@@ -188,7 +197,9 @@ def _add_metric(
         looks[f"{column}:rank"] = config.NumberColumn("#", width=40, help=f"rank by {name}")
     table[column] = frame[column] * factor
     looks[column] = config.NumberColumn(
-        f"{name} [{unit}]{arrow}", format=f"%.{places}f", help="Click a number to see its images. Empty: undefined."
+        f"{name} [{unit}]{arrow}",
+        format=f"%.{places}f",
+        help="Click a number for a link to its images. Empty: undefined.",
     )
     lows, highs = frame[f"{column}:low"] * factor, frame[f"{column}:high"] * factor
     reasons = frame[f"{column}:reason"]

@@ -9,10 +9,11 @@ import streamlit as st
 
 from bench.errors import BenchError
 from bench.metrics import Comparison
+from bench.report import charts
 from bench.report.numbers import shown_unit
 from bench.report.tables import simple
 from bench.store import StoredRun
-from leaderboard import data, plots, state
+from leaderboard import data, state
 from leaderboard.views import picking
 
 OFFERED = 300
@@ -123,7 +124,7 @@ def _images(runs: list[StoredRun], protocol: str, metric: str, higher: bool, uni
         "is pooled over images, as AP is, its own difference is under the tab Differences."
     )
     picking.export(simple(heads, rows, title=f"{protocol} {metric}, image by image"), "comparison", "compare-images")
-    st.altair_chart(plots.wins(pd.DataFrame(outcomes, columns=["pair", "outcome", "images", "order"])))
+    st.altair_chart(charts.wins(pd.DataFrame(outcomes, columns=["pair", "outcome", "images", "order"])))
     pairs = {f"{a.id} and {b.id}": (a, b) for a, b in combinations(runs, 2)}
     a, b = pairs[state.choose("the pair", list(pairs), "pair")] if len(pairs) > 1 else next(iter(pairs.values()))
     both = tables[a.id, b.id]
@@ -135,7 +136,7 @@ def _images(runs: list[StoredRun], protocol: str, metric: str, higher: bool, uni
         {"name": both["image"], "a": both["a"] * factor, "b": both["b"] * factor, "cells": both["truths"]}
     )
     event = st.altair_chart(
-        plots.scatter(points, f"run {a.id}", f"run {b.id}", unit),
+        charts.scatter(points, f"run {a.id}", f"run {b.id}", unit),
         on_select="rerun",
         selection_mode="picture",
         key=f"scatter-{a.id}-{b.id}",
@@ -200,7 +201,7 @@ def _differences(found: Comparison, unit: str, factor: float) -> None:
     )
     st.caption("Runs that cannot be told apart share a rank.")
     if frame["low"].notna().any():
-        st.altair_chart(plots.differences(frame, unit))
+        st.altair_chart(charts.differences(frame, unit))
     st.dataframe(
         frame.rename(columns={"p_holm": "p (Holm)", "distinct": "told apart"}),
         hide_index=True,
@@ -223,7 +224,7 @@ def _differences(found: Comparison, unit: str, factor: float) -> None:
 def _curves(named: dict[str, data.Evidence]) -> None:
     frame = data.curves(named)
     scaled = frame.assign(**{name: 100 * frame[name] for name in ("value", "low", "high")})
-    st.altair_chart(plots.curves(scaled, list(named)))
+    st.altair_chart(charts.curves(scaled, list(named)))
     st.caption(
         "Pooled over images, with 95 % bootstrap bands. F1 = 2 TP / (2 TP + FP + FN); TP / (TP + FP + FN) is called "
         "average precision by the Data Science Bowl and StarDist. Scores play no part."
@@ -243,9 +244,9 @@ def _cells(named: dict[str, data.Evidence]) -> None:
         **{name: 100 * sizes[name] for name in ("value", "low", "high")},
     )
     st.markdown("**By cell size:** share of the annotated cells that are found, in five classes of equally many cells")
-    st.altair_chart(plots.by_size(shown, list(named)))
+    st.altair_chart(charts.by_size(shown, list(named)))
     density = data.by_density(named, threshold)
     st.markdown("**By density:** F1 of each image beside its number of cells")
     st.altair_chart(
-        plots.by_density(density.rename(columns={"image": "name"}).assign(value=100 * density["value"]), list(named))
+        charts.by_density(density.rename(columns={"image": "name"}).assign(value=100 * density["value"]), list(named))
     )

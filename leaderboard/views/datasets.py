@@ -5,8 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from bench.report import charts
 from bench.report.tables import simple
-from leaderboard import data, plots, state
+from leaderboard import data, state
 from leaderboard.views import picking
 
 MOST = 12
@@ -92,7 +93,7 @@ def show() -> None:
         st.info("A critical difference needs two methods and two data sets in common, or more.")
         return
     st.subheader("Critical difference", anchor=False)
-    st.altair_chart(plots.critical_difference(found))
+    st.altair_chart(charts.critical_difference(found))
     st.caption(
         f"Mean ranks that differ by less than {found.critical_difference:.2f} cannot be told apart at 95 % (Nemenyi); "
         f"such methods are joined by a bar. Friedman's test of all being equal: p = {found.friedman_p:.3g}. After "

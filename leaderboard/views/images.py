@@ -127,7 +127,7 @@ def _image(table: pd.DataFrame, run: StoredRun, other: StoredRun | None, metric:
             shown[[c for c in columns if c not in ("tp", "fp", "fn") or c in counts]],
             hide_index=True,
             on_select="rerun",
-            selection_mode=["single-row", "single-cell"],
+            selection_mode="single-row",
             key=f"images-{run.id}-{getattr(other, 'id', '')}-{metric}-{names[0]}",
             column_config={
                 "a": config.NumberColumn(f"run {run.id} [{unit}]", **value),
@@ -142,7 +142,7 @@ def _image(table: pd.DataFrame, run: StoredRun, other: StoredRun | None, metric:
             placeholder="–",
             alt="Images with their numbers",
         )
-        picked = [*event.selection.rows, *(row for row, _ in event.selection.cells)]
+        picked = list(event.selection.rows)
         if picked != st.session_state.get("images/picked", []):
             st.session_state["images/picked"] = picked
             if picked and picked[0] < len(names):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from bench.report import charts
 from bench.report.numbers import shown_unit
 from bench.report.tables import simple
-from leaderboard import data, plots, state
+from leaderboard import data, state
 from leaderboard.views import picking
 
 
@@ -51,7 +52,7 @@ def show() -> None:
                 "comparable": ["comparable" if c else "not comparable" for c in both["comparable"]],
             }
         )
-        st.altair_chart(plots.reported(drawn, "%"))
+        st.altair_chart(charts.reported(drawn, "%"))
     columns_shown = [
         *("paper", "table", "method", "dataset", "split", "protocol", "metric", "reported", "measured", "difference"),
         *("unit", "comparable", "runs", "note", "wording", "hardware"),
@@ -73,9 +74,10 @@ def show() -> None:
         placeholder="–",
         alt="Printed numbers beside measured ones",
     )
-    st.caption("Click a row that was measured to open the last of its runs.")
+    st.caption("Click a row that was measured for a link to the last of its runs.")
     for row, _ in event.selection.cells:
         if row < len(found) and not pd.isna(found["run_id"].iloc[row]):
-            state.go("run", run=int(found["run_id"].iloc[row]))
+            run_id = int(found["run_id"].iloc[row])
+            state.link("run", f"Run {run_id}", ":material/receipt_long:", run=run_id)
     rows = table.astype(object).where(table.notna(), None).values.tolist()
     picking.export(simple(columns_shown, rows, title="Reported against measured"), "reported", "papers")

@@ -10,6 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from bench.errors import BenchError
+from bench.report import charts
 from bench.report.boards import results_table
 from bench.report.escape import visible
 from bench.report.numbers import quantity, shown_unit
@@ -17,7 +18,7 @@ from bench.store import Store, StoredRun
 from bench.store.files import RunFiles
 from bench.store.leaderboard import badges
 from bench.store.views import Provenance
-from leaderboard import data, plots, state
+from leaderboard import data, state
 from leaderboard.theme import BADGES
 from leaderboard.views import picking
 
@@ -89,7 +90,7 @@ def _list(store: Store, wanted: int | None) -> None:
         table,
         hide_index=True,
         on_select="rerun",
-        selection_mode=["single-row", "single-cell"],
+        selection_mode="single-row",
         key="runs",
         column_config={
             "badges": config.MultiselectColumn("badges", options=list(BADGES), color=[c for c, _ in BADGES.values()]),
@@ -97,9 +98,8 @@ def _list(store: Store, wanted: int | None) -> None:
         },
         alt="Runs, the newest first",
     )
-    st.caption("Click a run to open it." + (f" The newest {LISTED} are listed." if len(runs) == LISTED else ""))
-    rows = [*event.selection.rows, *(row for row, _ in event.selection.cells)]
-    for row in rows:
+    st.caption("Tick a run to open it." + (f" The newest {LISTED} are listed." if len(runs) == LISTED else ""))
+    for row in event.selection.rows:
         if row < len(runs):
             state.go("run", run=runs[row].id)
 
@@ -183,11 +183,13 @@ def _numbers(store: Store, run: StoredRun, details: Provenance) -> None:
         placeholder="–",
         alt="Numbers of the run",
     )
-    st.caption("low and high: 95 % interval over images. Click a number to see its images.")
+    st.caption("low and high: 95 % interval over images. Click a number for a link to its images.")
     for row, _ in event.selection.cells:
         if row < len(details.results) and details.results[row].protocol != "timing":
             chosen = details.results[row]
-            state.go("images", run=run.id, protocol=chosen.protocol, metric=chosen.metric)
+            label = f"Images behind {state.safe(chosen.protocol)} {state.safe(chosen.metric)}"
+            icon = ":material/image_search:"
+            state.link("images", label, icon, run=run.id, protocol=chosen.protocol, metric=chosen.metric)
     frame = store.results(run_ids=[run.id], include_superseded=True)
     picking.export(results_table(frame, title=f"Run {run.id}: {run.title}"), f"run-{run.id}", "run")
 
@@ -214,7 +216,7 @@ def _training(run: StoredRun) -> None:
         if stage:
             st.markdown(f"**{state.safe(stage)}**")
         step = max(1, len(part) // 4000)
-        st.altair_chart(plots.training(part.iloc[::step]))
+        st.altair_chart(charts.training(part.iloc[::step]))
 
 
 def _settings(details: Provenance) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from bench.report.numbers import shown_unit
-from leaderboard import data, plots, state
+from bench.report import charts, speed
+from leaderboard import data, state
 from leaderboard.views import picking
 
 MOST = 400
@@ -21,8 +21,7 @@ def show() -> None:
         return
     _, _, frame = picked
     about = frame.attrs
-    column = f"{about['protocol']}/{about['metric']}"
-    timed = frame[frame["latency_median_ms"].notna() & frame[column].notna() & (frame["latency_median_ms"] > 0)]
+    timed = frame[speed.timed(frame)]
     if timed.empty:
         st.info(
             "No run here has both a time and this number. Controls are not timed, nor is what was submitted as files."
@@ -50,13 +49,10 @@ def show() -> None:
     if chosen.empty:
         st.info("No complete run of the paper's schedule was timed on this machine.")
         return
-    definition = about["columns"][column]
-    drawn = _points(chosen.head(MOST), column, definition)
-    arrow = "↑" if definition["higher_is_better"] else "↓"
-    unit = shown_unit(definition["unit"])[1]
-    title = f"{about['protocol']} {about['metric']} [{unit}] {arrow}"
+    best = _with_attrs(chosen.head(MOST), about)
+    drawn = speed.points(best)
     event = st.altair_chart(
-        plots.speed(drawn, title, logarithmic), on_select="rerun", key="speed", selection_mode="run"
+        charts.speed(drawn, speed.axis_title(best), logarithmic), on_select="rerun", key="speed", selection_mode="run"
     )
     st.caption(
         "The dashed line is the Pareto front: no other run is both faster and better. Bars are 95 % intervals: over "
@@ -75,33 +71,3 @@ def show() -> None:
 def _with_attrs(frame: pd.DataFrame, about: dict[str, object]) -> pd.DataFrame:
     frame.attrs = about
     return frame
-
-
-def _points(frame: pd.DataFrame, column: str, definition: dict[str, object]) -> pd.DataFrame:
-    """One row a run, in the units that are shown."""
-    factor, _ = shown_unit(str(definition["unit"]))
-    x = frame["latency_median_ms"].to_numpy(dtype=float)
-    time = "timing/latency_median"
-    lows, highs = (
-        frame[f"{time}:{end}"].fillna(frame["latency_median_ms"])
-        if f"{time}:{end}" in frame
-        else frame["latency_median_ms"]
-        for end in ("low", "high")
-    )
-    value = frame[column].to_numpy(dtype=float) * factor
-    points = pd.DataFrame(
-        {
-            "run_id": frame["run_id"].to_numpy(),
-            "method": frame["title"].to_numpy(),
-            "badge": frame["badges"].map(", ".join).to_numpy(),
-            "x": x,
-            "x_low": lows.to_numpy(dtype=float),
-            "x_high": highs.to_numpy(dtype=float),
-            "y": value,
-            "y_low": (frame[f"{column}:low"].astype(float) * factor).fillna(pd.Series(value, frame.index)).to_numpy(),
-            "y_high": (frame[f"{column}:high"].astype(float) * factor).fillna(pd.Series(value, frame.index)).to_numpy(),
-        }
-    )
-    front = set(data.pareto(x.tolist(), value.tolist(), bool(definition["higher_is_better"])))
-    points["front"] = [i in front for i in range(len(points))]
-    return points

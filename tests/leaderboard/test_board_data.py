@@ -11,15 +11,16 @@ import pytest
 from bench.metrics import score
 from bench.metrics.matching import Match
 from bench.metrics.verdicts import BestMatches
+from bench.report.speed import pareto
 from bench.store import open_store
 from leaderboard import data, viewer
 
 
 def test_pareto_by_hand() -> None:
     x, y = [1.0, 2.0, 2.0, 3.0, 4.0], [0.5, 0.7, 0.6, 0.7, 0.9]
-    assert data.pareto(x, y, True) == [0, 1, 4]
-    assert data.pareto(x, [-v for v in y], False) == [0, 1, 4]
-    assert data.pareto([], [], True) == []
+    assert pareto(x, y, True) == [0, 1, 4]
+    assert pareto(x, [-v for v in y], False) == [0, 1, 4]
+    assert pareto([], [], True) == []
 
 
 def test_paired_mean_by_hand() -> None:

@@ -78,7 +78,7 @@ def lines_of(text: str) -> list[list[str]]:
 
 
 def test_a_board_as_text(store: Store) -> None:
-    for title, ap in (("Second", 0.5), ("First", 0.61), ("Unscored", None)):
+    for title, ap in (("Second", 0.5), ("First", 0.61), ("Third", 0.3), ("Unscored", None)):
         store.add(bundle(title, ap))
     lines = lines_of(to_text(leaderboard_table(store.leaderboard("cells"))))
     assert lines[0] == ["Cells: split test, ranked by voc AP@0.5"]
@@ -93,8 +93,9 @@ def test_a_board_as_text(store: Store) -> None:
         "training [s] ↓",
     ]
     assert lines[4] == ["1", "First", "61.0 [51.0, 71.0]", "3", "12.5", "12.5", "31,000,000", "100.2"]
-    assert lines[5][:3] == ["2", "Second", "50.0 [40.0, 60.0]"]
-    assert lines[6][:2] == ["Unscored", "– (a)"]
+    assert lines[5][:3] == ["1", "Second", "50.0 [40.0, 60.0]"], "the intervals overlap"
+    assert lines[6][:3] == ["3", "Third", "30.0 [20.0, 40.0]"]
+    assert lines[7][:2] == ["Unscored", "– (a)"]
     assert ["(a) the method gives no scores"] in lines
     assert ["data set cells, version c0ffee (real); protocol voc, version 1"] in lines
 

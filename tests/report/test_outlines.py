@@ -41,10 +41,7 @@ def test_by_hand() -> None:
     assert outline_paths(np.ones((2, 3), int), 1) == ["M0 0h3v2h-3z"]
     ring = np.ones((3, 3), int)
     ring[1, 1] = 0
-    assert (
-        outline_paths(ring, 1) == ["M0 0h3v3h-3zM1 2h1v-1h-1z"]
-        or filled(outline_paths(ring, 1)[0], (3, 3)).tolist() == (ring == 1).tolist()
-    )
+    assert outline_paths(ring, 1) == ["M0 0h3v3h-3zM1 2h1v-1h-1z"], "a hole runs the other way round"
     assert outline_paths(np.zeros((4, 4), int), 2) == ["", ""]
     assert outline_paths(np.zeros((4, 4), int), 0) == []
 

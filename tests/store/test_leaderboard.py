@@ -22,12 +22,12 @@ def ranks(frame: pd.DataFrame) -> dict[str, int | None]:
     return {title: None if pd.isna(rank) else int(rank) for title, rank in zip(frame.title, frame["rank"], strict=True)}
 
 
-def test_best_first_and_ties_share_a_dense_rank(board: Store, make) -> None:
+def test_best_first_and_ties_share_a_rank(board: Store, make) -> None:
     for name, value in (("c", 0.3), ("a", 0.5), ("b", 0.5), ("d", None), ("e", 0.1)):
         add(board, make, name, value)
     frame = board.leaderboard("cells")
     assert list(frame.title) == ["a", "b", "c", "e", "d"]
-    assert ranks(frame) == {"a": 1, "b": 1, "c": 2, "e": 3, "d": None}
+    assert ranks(frame) == {"a": 1, "b": 1, "c": 3, "e": 4, "d": None}
     assert frame.set_index("title").loc["d", "voc/AP@0.5:reason"] == "no scores"
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.report.ranks import overlap_ranks
+from bench.store.ranks import overlap_ranks
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,30 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from bench.errors import MissingDependencyError
 from bench.report.across import Across
-from leaderboard.theme import GREY, SERIES
+from bench.report.palette import GREY, SERIES
 
 HEIGHT = 420
 LEGEND = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1)
+
+
+def picture(chart: Any, form: str) -> bytes:
+    """A chart as a file: ``svg`` or ``png``.
+
+    Raises:
+        MissingDependencyError: the package that draws it is not installed.
+    """
+    try:
+        import vl_convert
+    except ImportError:
+        raise MissingDependencyError(
+            "charts are drawn by vl-convert, which is not installed", "pip install '.[board]'"
+        ) from None
+    specification = chart.properties(background="white").to_json()
+    if form == "svg":
+        return str(vl_convert.vegalite_to_svg(specification)).encode()
+    return bytes(vl_convert.vegalite_to_png(specification, scale=2))
 
 
 def colours(names: Sequence[str]) -> alt.Scale:
