@@ -121,7 +121,7 @@ def matching(frame: pd.DataFrame, text: str) -> pd.DataFrame:
 
     A word of six hexadecimal digits or more is also looked for at the beginning of the run's key and code hash.
     """
-    columns = ("title", "method", "init", "schedule", "submitted_by", "note", "device")
+    columns = ("title", "method", "settings", "init", "schedule", "submitted_by", "note", "device")
     hay = frame["badges"].map(" ".join).str.cat(frame[list(columns)].fillna("").astype(str), sep=" ")
     hay = hay.str.cat("run " + frame["run_id"].astype(str), sep=" ").str.lower()
     kept = np.ones(len(frame), dtype=bool)

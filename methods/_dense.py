@@ -34,6 +34,7 @@ from bench.api import (
     to_gray,
 )
 from methods._crops import Augmentation, random_crop
+from methods._feeding import DROPPED, ImageTally
 from methods._targets import TargetCache
 
 if TYPE_CHECKING:
@@ -87,6 +88,9 @@ class DenseMapMethod(Method):
     """See :attr:`bench.api.Method.after_network`."""
     reductions: Mapping[str, int] = MappingProxyType({})
     """Maps of lower resolution than the image: name -> by which factor, at most the network's stride."""
+
+    least_box: int = 0
+    """Pixels from which an instance is an object to a network that learns boxes besides maps."""
 
     _network: nn.Module | None = None
 
@@ -162,7 +166,14 @@ class DenseMapMethod(Method):
         """Train on random crops; see :func:`methods._runner.train`."""
         from methods import _dense_model, _runner
 
-        targets = TargetCache(context.folder / "targets", self._learnable)
+        tally = ImageTally(context.folder / "counted")
+
+        def learnable(sample: Sample) -> dict[str, NDArray[Any]]:
+            arrays = self._learnable(sample)
+            tally.count(sample, len(self.task.classes), self.least_box)
+            return arrays
+
+        targets = TargetCache(context.folder / "targets", learnable)
 
         def example(sample: Sample, rng: np.random.Generator) -> dict[str, Any]:
             crop = random_crop(targets[sample], self.params.crop, self.augmentation, rng)
@@ -189,6 +200,10 @@ class DenseMapMethod(Method):
             compute=self.compute,
         )
         targets.clear()
+        total = tally.total()
+        if total.examples and not (context.folder / DROPPED).is_file():
+            total.finish(context.folder, self.name)
+        tally.clear()
         return weights
 
     def load(self, weights: Path) -> None:
@@ -219,9 +234,29 @@ class DenseMapMethod(Method):
         with self.phase("network"):
             maps = self.infer(prepared)
         with self.phase("postprocess"):
-            from methods._decoders import at_most
+            return self._decoded(maps, image)
 
-            return at_most(self.decode(maps, image), self.task.max_detections)
+    def predict_batch(self, images: Sequence[NDArray[Any]]) -> list[Instances]:
+        """The instances of several images, those of equal size computed together.
+
+        Images that are predicted in tiles, and those of a method with an :meth:`infer` of its own, go one by one.
+        """
+        with self.phase("preprocess"):
+            prepared = [np.ascontiguousarray(self.prepare(image), dtype=np.float32) for image in images]
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for index, one in enumerate(prepared):
+            alike.setdefault(one.shape, []).append(index)
+        found: dict[int, Instances] = {}
+        for (*_, height, width), members in alike.items():
+            if type(self).infer is DenseMapMethod.infer and height * width <= self.params.tile**2:
+                with self.phase("network"):
+                    maps = self._infer_together([prepared[i] for i in members])
+            else:
+                with self.phase("network"):
+                    maps = [self.infer(prepared[i]) for i in members]
+            with self.phase("postprocess"):
+                found.update((i, self._decoded(one, images[i])) for i, one in zip(members, maps, strict=True))
+        return [found[index] for index in range(len(images))]
 
     def n_parameters(self) -> int | None:
         """Trainable parameters of the loaded network."""
@@ -238,17 +273,30 @@ class DenseMapMethod(Method):
         from methods import _dense_model
         from methods._tiles import in_tiles
 
-        network = self._network
-        if network is None:
-            raise MethodError(f"{self.name} has no weights yet", "train it, or give a checkpoint to --weights")
+        network = self._loaded()
         return in_tiles(
             prepared,
-            lambda piece: _dense_model.infer(network, self.activate, piece, self.device),
+            lambda piece: _dense_model.infer(network, self.activate, [piece], self.device)[0],
             tile=self.params.tile,
             overlap=self.params.tile_overlap,
             stride=network.stride,
             reductions=self.reductions,
         )
+
+    def _infer_together(self, prepared: Sequence[NDArray[np.float32]]) -> list[dict[str, NDArray[np.float32]]]:
+        from methods import _dense_model
+
+        return _dense_model.infer(self._loaded(), self.activate, prepared, self.device)
+
+    def _loaded(self) -> Any:
+        if self._network is None:
+            raise MethodError(f"{self.name} has no weights yet", "train it, or give a checkpoint to --weights")
+        return self._network
+
+    def _decoded(self, maps: Mapping[str, NDArray[np.float32]], image: NDArray[Any]) -> Instances:
+        from methods._decoders import at_most
+
+        return at_most(self.decode(maps, image), self.task.max_detections)
 
     def _learnable(self, sample: Sample) -> dict[str, NDArray[Any]]:
         if sample.instances is None:

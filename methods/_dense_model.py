@@ -47,19 +47,25 @@ def collate(examples: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, Any]:
 def infer(
     network: nn.Module,
     activate: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]],
-    image: NDArray[np.float32],
+    images: Sequence[NDArray[np.float32]],
     device: str,
-) -> dict[str, NDArray[np.float32]]:
-    """Maps of one image or tile.
+) -> list[dict[str, NDArray[np.float32]]]:
+    """Maps of images or tiles of equal size, in one pass of the network.
 
     Args:
         network: in evaluation mode, on ``device``.
         activate: from the network's outputs (1, K, H, W) to maps.
-        image: (C, H, W).
+        images: (C, H, W) each.
         device: "cpu", "cuda", "cuda:1".
 
     Returns:
-        name -> float32 (K, H, W).
+        name -> float32 (K, H, W) of each.
     """
-    outputs = network(torch.from_numpy(image)[None].to(device))
-    return {name: values[0].float().cpu().numpy() for name, values in activate(outputs).items()}
+    outputs = network(torch.from_numpy(np.stack(images)).to(device))
+    return [
+        {
+            name: values[0].float().cpu().numpy()
+            for name, values in activate({name: maps[i : i + 1] for name, maps in outputs.items()}).items()
+        }
+        for i in range(len(images))
+    ]

@@ -6,13 +6,15 @@ pipeline, training, prediction at the image's own resolution, masks encoded with
 
 from __future__ import annotations
 
+import copy
 import importlib
 import math
 import warnings
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 from urllib.error import URLError
 
 import numpy as np
@@ -31,6 +33,17 @@ from bench.api import (
     UsageError,
     to_rgb8,
 )
+from methods._feeding import Tally
+from methods._mmdet_tiles import (
+    AUTOMATIC,
+    LARGEST_INPUT,
+    TILE_OF_LARGEST,
+    Tiling,
+    default_overlap,
+    in_tiles,
+    vanishes_when_whole,
+)
+from methods._windows import window_of_sample
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -65,19 +78,44 @@ class Training:
 class MMDetMethod(Method):
     """A method whose network is an MMDetection detector.
 
+    Its ``Params`` extend ``MMDetMethod.Params``; those that do not leave the tiles to the task.
+
     Attributes:
         modules: modules that register the config's own types with mmdet, imported before it is built.
         coco_config: name of the stock config whose published weights ``--init coco`` takes, or None.
+        seen: the task as the network sees it: its typical image is a tile where typical images are cut.
     """
 
     requires = ("torch", "mmengine", "mmcv", "mmdet")
     modules: ClassVar[tuple[str, ...]] = ()
     coco_config: ClassVar[str | None] = None
     compute_options: ClassVar[tuple[str, ...]] = COMPUTE_OPTIONS
+    after_network: ClassVar[tuple[str, ...]] = ("tile_overlap",)
+    """See :attr:`bench.api.Method.after_network`. Not ``tile``: the training crops have its size."""
+
+    @dataclass(frozen=True)
+    class Params:
+        """Settings of every method of MMDetection.
+
+        Attributes:
+            tile: images with a longer side than this are predicted in tiles of this side, each an image of its own to
+                the network, and trained on in crops of it, pixels; 0: never; -1: only where an image of more than
+                2048 would lose half of its resolution and its small objects with it, or where a network's input,
+                enlarged for small objects, would have more pixels than 2560 x 2560.
+            tile_overlap: of neighbouring tiles, pixels; -1: the length of a large object of the data set.
+        """
+
+        tile: int = AUTOMATIC
+        tile_overlap: int = AUTOMATIC
 
     def __init__(self, task: Task, params: Any = None, device: str = "cpu") -> None:
         super().__init__(task, params, device)
         self._network: Any = None
+        self.seen = task
+        typical = None if task.image_shape is None else self.tiling(*task.image_shape)
+        if typical is not None and task.image_shape is not None:
+            height, width = task.image_shape
+            self.seen = replace(task, image_shape=(min(height, typical.side), min(width, typical.side)))
 
     # -- what a subclass gives ----------------------------------------------------------------------
 
@@ -130,8 +168,14 @@ class MMDetMethod(Method):
         )
         init = context.init
 
+        tally = Tally(trainable_objects(self.config(_kind(init))))
+
         def example(sample: Sample, rng: np.random.Generator) -> Any:
-            return transforms(to_mmdet(sample))
+            given = to_mmdet(self._crop(sample, rng, tally))
+            count = int((~given["gt_ignore_flags"]).sum())
+            packed = transforms(given)
+            tally.packed(count, packed)
+            return packed
 
         return _runner.train(
             lambda: self._initialised(init),
@@ -147,9 +191,10 @@ class MMDetMethod(Method):
             meta={"method": self.name, "init": _kind(init)},
             compute=self.compute,
             val=val,
-            early_stopping=EarlyStopping(training.patience, lambda sample: plain(to_mmdet(sample)))
+            early_stopping=EarlyStopping(training.patience, lambda sample: plain(to_mmdet(self._one_crop(sample))))
             if training.patience
             else None,
+            tally=tally,
         )
 
     def load(self, weights: Path) -> None:
@@ -177,11 +222,25 @@ class MMDetMethod(Method):
         return instances
 
     def predict_batch(self, images: Sequence[Any]) -> list[Instances]:
-        """Predict images in one pass, smaller ones padded to the largest, each at its original resolution."""
-        import torch
+        """Predict images in one pass, smaller ones padded to the largest, each at its original resolution.
 
+        Images that :meth:`tiling` cuts are predicted by themselves, one tile at a time, so that memory does not grow
+        with the image.
+        """
         if self._network is None:
             raise MethodError(f"{self.name} has no weights yet", "train it, or give a checkpoint to --weights")
+        tilings = [self.tiling(*image.shape[:2]) for image in images]
+        together = [image for image, tiling in zip(images, tilings, strict=True) if tiling is None]
+        whole = iter(self.predict_whole(together) if together else [])
+        return [
+            next(whole) if tiling is None else self._predict_in_tiles(image, tiling)
+            for image, tiling in zip(images, tilings, strict=True)
+        ]
+
+    def predict_whole(self, images: Sequence[Any]) -> list[Instances]:
+        """The instances of images or tiles, in one pass of the network."""
+        import torch
+
         with self.phase("preprocess"):
             data = self._network.data_preprocessor(self._batch(*images), False)
         with self.phase("network"), torch.inference_mode():
@@ -197,6 +256,77 @@ class MMDetMethod(Method):
         if self._network is None:
             return None
         return sum(p.numel() for p in self._network.parameters() if p.requires_grad)
+
+    # -- large images -------------------------------------------------------------------------------
+
+    def tiling(self, height: int, width: int) -> Tiling | None:
+        """How an image of this size is cut into tiles, for training crops as for prediction; None: it is not.
+
+        Raises:
+            UsageError: settings by which no image can be cut.
+        """
+        tile, overlap = (getattr(self.params, name, AUTOMATIC) for name in ("tile", "tile_overlap"))
+        side = self._side_by_need(height, width) if tile == AUTOMATIC else tile
+        if side == 0:
+            return None
+        tiling = Tiling(side, default_overlap(self.task.objects, side) if overlap == AUTOMATIC else overlap)
+        return tiling if tiling.cuts(height, width) else None
+
+    def _side_by_need(self, height: int, width: int) -> int:
+        """Side of the tiles that an image needs, 0 if it needs none.
+
+        Where typical images are cut, all are, alike: into tiles seen at their own resolution if the small objects would
+        vanish otherwise; into tiles of :data:`TILE_OF_LARGEST` if a method enlarges small objects so much that its
+        input would be too large. Else only an image is cut that is so much larger than the typical one that its small
+        objects would vanish: into tiles seen at the resolution of a typical image.
+        """
+        objects, typical = self.task.objects, self.task.image_shape
+        if objects is None or typical is None:
+            return 0
+        whole = self._seeing(typical)
+        short, usual = min(whole.image_scale()), whole._factor(*typical)
+        if vanishes_when_whole(objects, *typical, usual):
+            return short
+        side = min(TILE_OF_LARGEST, int(LARGEST_INPUT / usual))
+        # Where the size of the input is fixed, a tile would be enlarged to it and nothing saved.
+        saves = self._seeing((side, side))._factor(side, side) < 2 * usual
+        if typical[0] * typical[1] * usual**2 > LARGEST_INPUT**2 and saves:
+            return side
+        vanishes = vanishes_when_whole(objects, height, width, whole._factor(height, width))
+        return round(short / usual) if vanishes else 0
+
+    def _seeing(self, shape: tuple[int, int]) -> Self:
+        """The same method where typical images have this shape."""
+        other = copy.copy(self)
+        other.seen = replace(self.task, image_shape=shape)
+        return other
+
+    def _factor(self, height: int, width: int) -> float:
+        """By how much an image is enlarged before the network sees it."""
+        long, short = max(self.image_scale()), min(self.image_scale())
+        return min(long / max(height, width), short / min(height, width))
+
+    def _predict_in_tiles(self, image: Any, tiling: Tiling) -> Instances:
+        with self.phase("preprocess"):
+            levels = to_rgb8(image)  # of the whole image: each tile by itself would have another contrast
+        with self.phase("postprocess"):
+            found = in_tiles(levels, lambda tile: self.predict_whole([tile])[0], tiling)
+            return found.top(self.task.max_detections)
+
+    def _crop(self, sample: Sample, rng: np.random.Generator, tally: Tally | None = None) -> Sample:
+        """A random window of a tile's size, of an image that is predicted in tiles; else the image as it is."""
+        if tally is not None:
+            tally.drawn(sample)
+        tiling = self.tiling(*sample.shape)
+        if tiling is None:
+            return sample
+        # As in prediction, the grey levels are those of the whole image.
+        levels = replace(sample, image=to_rgb8(sample.image))
+        return window_of_sample(levels, tiling.random_window(*sample.shape, rng))
+
+    def _one_crop(self, sample: Sample) -> Sample:
+        """As in training, but always the same window of an image."""
+        return self._crop(sample, np.random.default_rng(zlib.crc32(sample.id.encode())))
 
     # -- inside -------------------------------------------------------------------------------------
 
@@ -284,11 +414,7 @@ class MMDetMethod(Method):
 
     def resize_factor(self) -> float:
         """By how much a typical image of the task is enlarged before the network sees it."""
-        if self.task.image_shape is None:
-            return 1.0
-        long, short = max(self.image_scale()), min(self.image_scale())
-        height, width = self.task.image_shape
-        return min(long / max(height, width), short / min(height, width))
+        return 1.0 if self.seen.image_shape is None else self._factor(*self.seen.image_shape)
 
     def object_sizes(self) -> tuple[float, float, float] | None:
         """5th percentile, median and 95th percentile of the objects' sizes as the network sees them, pixels."""
@@ -308,6 +434,39 @@ class MMDetMethod(Method):
             return default
         octaves = math.ceil(math.log2(default / max(sizes[0], least)))
         return max(default / 2**octaves, least)
+
+
+def trainable_objects(config: Any) -> dict[str, int]:
+    """How many objects of one image a network can learn from in one step, by what limits it.
+
+    Args:
+        config: of the network. Known are queries, samplers with a share of positives, and the limits of the methods
+            here; what has none of them learns from every object.
+
+    Returns:
+        text ("100 queries") -> number of objects.
+    """
+    limits: dict[str, int] = {}
+    if isinstance(config, Mapping):
+        if config.get("num_queries"):
+            limits[f"{config['num_queries']} queries"] = int(config["num_queries"])
+        sampler = config.get("sampler")
+        # Anchors, which have negative ones below 1, are sampled anew from every object; regions stand for objects.
+        if "mask_size" in config and isinstance(sampler, Mapping) and "pos_fraction" in sampler:
+            positives = int(sampler["num"] * sampler["pos_fraction"])
+            limits[f"{positives} object regions sampled"] = positives
+        if "foreground_share" in config and config.get("count"):
+            positives = round(config["count"] * config["foreground_share"])
+            limits[f"{positives} object regions sampled"] = positives
+        if "rois" in config and isinstance(sampling := config.get("sampling"), Mapping):
+            positives = round(config["rois"] * (1 if config.get("hard_examples") else sampling["foreground_share"]))
+            limits[f"{positives} object regions sampled"] = positives
+        if config.get("mask_objects"):
+            limits[f"{config['mask_objects']} masks trained"] = int(config["mask_objects"])
+    if isinstance(config, (Mapping, list, tuple)):
+        for part in config.values() if isinstance(config, Mapping) else config:
+            limits |= trainable_objects(part)
+    return limits
 
 
 def to_mmdet(sample: Sample) -> dict[str, Any]:

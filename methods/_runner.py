@@ -36,6 +36,7 @@ from torch.utils.data import DataLoader
 from bench.api import Compute, FitContext, MethodError, OutputError, Sample, SampleSource, UsageError
 from methods._compute import accelerate
 from methods._early_stopping import EarlyStopping, StopEarly
+from methods._feeding import Tally
 
 WEIGHTS = "weights.pth"
 """Final weights in the training folder: ``{"state_dict": ..., "meta": ...}``."""
@@ -46,6 +47,8 @@ CURVES = "training.jsonl"
 
 CHATTER = "libraries.txt"
 """What mmengine and torch print and warn while training."""
+
+_TALLY = "bench_dropped"
 
 CACHE_BYTES = 512 * 2**20
 """Decoded training images kept in memory, at most."""
@@ -148,6 +151,7 @@ def train(
     compute: Compute | None = None,
     val: SampleSource | None = None,
     early_stopping: EarlyStopping | None = None,
+    tally: Tally | None = None,
 ) -> Path:
     """Train a network, or go on where a killed training was, and return the file of its final weights.
 
@@ -170,12 +174,16 @@ def train(
         compute: precision and layout of the network's trunk; default float32.
         val: validation images, for early stopping.
         early_stopping: when to stop before the schedule's end, and keep the best weights instead of the last.
+        tally: what ``make`` counts of the truth that it drops, in this process; written down at the end.
 
     Raises:
+        ValueError: a tally and loader processes, whose counts it would not see.
         MethodError: a loss is not finite.
         UsageError: early stopping is asked for and there is no validation image.
         OutputError: the folder cannot be written.
     """
+    if tally is not None and workers:
+        raise ValueError("a tally counts in this process only")
     folder = context.folder
     weights = folder / WEIGHTS
     if weights.is_file():
@@ -216,6 +224,8 @@ def train(
             log=curves.record,
         )
         hooks.append(stopping)
+    if tally is not None:
+        hooks.append(_Counting(tally))
     hooks.append(_TimedCheckpoint(folder, accumulate))
     runner = _QuietRunner(
         device=device,
@@ -245,6 +255,8 @@ def train(
         state, ended = _cpu(runner.model.state_dict()), {"steps": steps}
         if stopping is not None:
             state, ended = stopping.best(), {"steps": runner.iter, "best_step": stopping.best_step}
+        if tally is not None:
+            tally.total.finish(folder, str((meta or {}).get("method", "training")))
         _save({"state_dict": state, "meta": {**(meta or {}), **ended, "seed": context.seed}}, weights)
         if stopping is not None:
             stopping.clear()
@@ -453,6 +465,19 @@ class _Curves(Hook):
 
     def after_train(self, runner: Runner) -> None:
         self._file.close()
+
+
+class _Counting(Hook):
+    """Keeps what is counted in the point to resume from: examples drawn after it are drawn and counted again."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        checkpoint[_TALLY] = self._tally.state()
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        self._tally.restore(checkpoint[_TALLY])
 
 
 def _step_of(line: str) -> float:

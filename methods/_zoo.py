@@ -38,7 +38,7 @@ class ZooMethod(MMDetMethod):
     coco_config: ClassVar[str]
 
     @dataclass(frozen=True)
-    class Params:
+    class Params(MMDetMethod.Params):
         """Settings of every stock network; what they do not name is as MMDetection has it.
 
         Attributes:

@@ -58,7 +58,7 @@ class CascadeMaskRCNN(MMDetMethod):
     )
 
     @dataclass(frozen=True)
-    class Params:
+    class Params(MMDetMethod.Params):
         """Settings. Sources: MMDetection's ``cascade-mask-rcnn_r50_fpn_1x_coco`` unless said otherwise.
 
         Attributes:
@@ -175,8 +175,11 @@ class GuoCascade(CascadeMaskRCNN):
         "needs LIVECell, the third a split of images without annotations.",
     )
 
+    after_network: ClassVar[tuple[str, ...]] = ()
+    """Nothing: the third phase learns from predictions."""
+
     @dataclass(frozen=True)
-    class Params:
+    class Params(MMDetMethod.Params):
         """Settings. Sources: Guo 2022 (stated), Detectron2's defaults (what the paper leaves open), or ours.
 
         Attributes:

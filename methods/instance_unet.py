@@ -85,7 +85,6 @@ class InstanceUNet(DenseMapMethod):
         *DenseMapMethod.after_network,
         "decoder",
         "threshold",
-        "min_area",
         "min_score",
         "nms_iou",
         "candidates",
@@ -189,6 +188,11 @@ class InstanceUNet(DenseMapMethod):
         p = self.params
         unet = UNet(1, p.widths, {"segmentation": 2 * len(self.task.classes)})
         return ProposingUNet(unet, p.widths[-2], p.rpn_channels, self._anchors.count) if p.proposals else unet
+
+    @property
+    def least_box(self) -> int:  # type: ignore[override]
+        """Smaller cells are foreground, but no object to the proposals."""
+        return self.params.min_area if self.params.proposals else 0
 
     def encode(self, sample: Sample) -> dict[str, NDArray[Any]]:
         """``foreground`` uint8 and ``weight`` float32 and, for the proposals, ``labels`` int32: (classes, H, W)."""

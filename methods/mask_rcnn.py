@@ -40,7 +40,7 @@ class MaskRCNN(MMDetMethod):
     )
 
     @dataclass(frozen=True)
-    class Params:
+    class Params(MMDetMethod.Params):
         """Settings. Sources: MMDetection's ``mask-rcnn_r50_fpn_1x_coco`` unless said otherwise.
 
         Attributes:

@@ -16,6 +16,7 @@ from bench.registry import MethodEntry, registry
 from bench.report.overlays import write_sheet
 from bench.report.runs import listing
 from bench.store import NoDatabaseError, StoredRun, open_store
+from bench.store.files import RunFiles
 
 
 def describe(name: str, *, db: str | None = None) -> dict[str, Any]:
@@ -112,15 +113,18 @@ def _schedule(schedule: Any) -> str:
 
 
 def _documentation(method: type[Method]) -> list[str]:
-    text = inspect.cleandoc(method.Params.__doc__ or "")
-    _, _, attributes = text.partition("Attributes:\n")
-    lines: list[str] = []
-    for line in attributes.splitlines():
-        if line.startswith("    ") and not line.startswith("     "):
-            lines.append(line.strip())
-        elif line.strip() and lines:
-            lines[-1] += " " + line.strip()
-    return lines
+    """What the settings mean, those of the base class first, as they are listed."""
+    lines: dict[str, str] = {}
+    for params in reversed(method.Params.__mro__):
+        _, _, attributes = inspect.cleandoc(params.__dict__.get("__doc__") or "").partition("Attributes:\n")
+        name = ""
+        for line in attributes.splitlines():
+            if line.startswith("    ") and not line.startswith("     "):
+                name = line.strip().partition(":")[0]
+                lines[name] = line.strip()
+            elif line.strip() and name:
+                lines[name] += " " + line.strip()
+    return list(lines.values())
 
 
 def _protocol(name: str) -> dict[str, Any]:
@@ -159,6 +163,7 @@ def _run(run: StoredRun, db: str | None) -> dict[str, Any]:
             }
             for r in bundle.results
         },
+        "instances not learned from": {stage or "training": seen for stage, seen in RunFiles(run).dropped().items()},
         "latency": {phase: dataclasses.asdict(summary) for phase, summary in latency.items()},
         "provenance": {
             "command": run.command,

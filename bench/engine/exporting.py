@@ -138,7 +138,9 @@ def _speed(frame: pd.DataFrame, form: str) -> list[bytes]:
     machine = timed["machine"].value_counts().index[0]
     chosen = timed[timed["machine"] == machine]
     chosen.attrs = frame.attrs
-    return [charts.picture(charts.speed(speed.points(chosen), speed.axis_title(chosen), True), form)]
+    return [
+        charts.picture(charts.speed(speed.points(chosen), speed.axis_title(chosen), True).properties(width=560), form)
+    ]
 
 
 def _svgs(frame: pd.DataFrame) -> list[str]:

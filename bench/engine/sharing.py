@@ -16,6 +16,7 @@ from bench.engine import folder as files
 from bench.engine import provenance
 from bench.engine.folder import RunFolder, writing
 from bench.engine.plan import Job
+from bench.store.files import DROPPED_NAME
 
 RECORD = "trained.json"
 """In the training folder: what a finished training was."""
@@ -86,8 +87,9 @@ def take_over(job: Job, run: RunFolder) -> tuple[Path, Training] | None:
             return weights, training
         with writing(run.path):
             _put(weights, own / training.weights)
-            if (path.parent / CURVES).is_file():
-                shutil.copyfile(path.parent / CURVES, own / CURVES)
+            for name in (CURVES, DROPPED_NAME):
+                if (path.parent / name).is_file():
+                    shutil.copyfile(path.parent / name, own / name)
         _write(own, training)
         return own / training.weights, training
     return None

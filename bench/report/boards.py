@@ -40,6 +40,7 @@ def leaderboard_table(frame: pd.DataFrame, *, all_protocols: bool = False) -> Ta
     made.whole("rank", "rank")
     made.text("title", "method")
     made.text("code_hash", "version", shown=_ambiguous(frame), cut=8)
+    made.text("settings", "settings", shown=bool((frame["settings"].fillna("") != "").any()))
     made.whole("seed", "seed", shown=_varies(frame, "seed"))
     made.text("init", "init", shown=_varies(frame, "init"))
     made.text("schedule", "schedule", shown=_varies(frame, "schedule"))
@@ -286,7 +287,7 @@ def _board_notes(frame: pd.DataFrame, machines: int) -> list[str]:
 
 def _ambiguous(frame: pd.DataFrame) -> bool:
     """Whether two rows differ in nothing but the version of the method."""
-    return bool(frame.duplicated(["title", "seed", "init", "schedule"]).any())
+    return bool(frame.duplicated(["title", "seed", "init", "schedule", "settings"]).any())
 
 
 def _varies(frame: pd.DataFrame, column: str) -> bool:

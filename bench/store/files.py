@@ -24,6 +24,7 @@ TIMINGS = "timings.jsonl"
 LOG = "log.txt"
 TRAINING = "training"
 CURVES_NAME = "training.jsonl"
+DROPPED_NAME = "dropped.json"
 WEIGHTS_NAME = "weights.pth"
 CURVES = f"{TRAINING}/{CURVES_NAME}"
 CHATTER = f"{TRAINING}/libraries.txt"
@@ -106,17 +107,39 @@ class RunFiles:
         Raises:
             DataError: a file is damaged.
         """
-        if not self._is_of_this_run():
-            return {}
+        return {
+            stage: [_numbers(record) for record in _lines(path)] for stage, path in self._of_stages(CURVES_NAME).items()
+        }
+
+    def dropped(self) -> dict[str, dict[str, Any]]:
+        """Stage of the training ("" where it has but one) to what of the truth it did not learn from, and why.
+
+        ``counted`` says what an example is, ``examples`` and ``instances`` how many there were, ``dropped`` is reason
+        to instances. Nothing for a training whose method does not count.
+
+        Raises:
+            DataError: a file is damaged.
+        """
         found = {}
-        stages = sorted(path.parent.name for path in self._folder.glob(f"{TRAINING}/*/{CURVES_NAME}"))
-        for stage in ("", *stages):
-            path = self._within(f"{TRAINING}/{stage}/{CURVES_NAME}")
-            if path is not None:
-                found[stage] = [_numbers(record) for record in _lines(path)]
+        for stage, path in self._of_stages(DROPPED_NAME).items():
+            try:
+                content = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError:
+                content = None
+            if not isinstance(content, dict):
+                raise DataError(f"{path} is damaged", "run it again with --force")
+            found[stage] = content
         return found
 
     # -- inside ----------------------------------------------------------------------------------------
+
+    def _of_stages(self, name: str) -> dict[str, Path]:
+        """A file of each stage of the training, where it is there."""
+        if not self._is_of_this_run():
+            return {}
+        stages = sorted(path.parent.name for path in self._folder.glob(f"{TRAINING}/*/{name}"))
+        found = {stage: self._within(f"{TRAINING}/{stage}/{name}") for stage in ("", *stages)}
+        return {stage: path for stage, path in found.items() if path is not None}
 
     def _predictions(self) -> Path:
         path = self.path(PREDICTIONS)

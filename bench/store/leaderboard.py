@@ -13,9 +13,12 @@ from sqlalchemy import Connection, select
 from bench.errors import UnknownNameError, UsageError
 from bench.records import Source
 from bench.store import frames, queries
-from bench.store.models import Metric, Result, Run
+from bench.store.models import MethodVersion, Metric, Result, Run
 from bench.store.queries import RunFilter, StoredDataset, StoredRun
 from bench.store.ranks import overlap_ranks
+
+CHUNK = 500
+"""Values asked for in one statement: databases bound the number of parameters."""
 
 PARTIAL_SCHEDULES = ("short", "smoke")
 """Schedules that are not the whole of a method's training; only a board of ``short`` alone ranks such runs."""
@@ -28,7 +31,8 @@ BEFORE = (
 
 AFTER = (
     *("latency_median_ms", "latency_p95_ms", "train_seconds", "predict_seconds", "peak_memory_bytes", "n_parameters"),
-    *("device", "machine", "started", "commit", "dirty", "origin", "code_hash", "submitted_by", "note", "key"),
+    *("device", "machine", "started", "commit", "dirty", "origin", "code_hash", "settings", "submitted_by", "note"),
+    "key",
 )
 """Columns after them."""
 
@@ -111,7 +115,9 @@ def leaderboard(
     shown = _newest(definitions, numbers)
     shown.sort(key=lambda d: (d.protocol != protocol, _place(version.protocols, d.protocol), d.protocol))
     ranking = _ranking(shown, protocol, metric)
-    frame = _ranked(_wide(runs, shown, definitions, numbers, version), runs, ranking, schedule)
+    frame = _ranked(
+        _wide(runs, shown, definitions, numbers, version, _settings(connection, runs)), runs, ranking, schedule
+    )
     frame.attrs = {
         "dataset": version.name,
         "title": version.title,
@@ -269,6 +275,7 @@ def _wide(
     definitions: Sequence[Definition],
     numbers: pd.DataFrame,
     version: StoredDataset,
+    settings: Sequence[str],
 ) -> pd.DataFrame:
     """One row a run, unranked, in the order of ``runs``."""
     run_ids = pd.Index([run.id for run in runs], dtype="int64")
@@ -277,6 +284,7 @@ def _wide(
         "rank": pd.array([None] * len(runs), dtype="Int64"),
         "run_id": run_ids.to_numpy(),
         "badges": [", ".join(badges(run, version.source)) for run in runs],
+        "settings": frames.column("settings", list(settings)),
     }
     for d in shown:
         own = cells[d.metric_id].reindex(run_ids)
@@ -289,6 +297,32 @@ def _wide(
         if name not in columns:
             columns[name] = frames.column(name, [getattr(run, name) for run in runs])
     return pd.DataFrame({name: columns[name] for name in (*BEFORE, *_between(shown), *AFTER)})
+
+
+def _settings(connection: Connection, runs: Sequence[StoredRun]) -> list[str]:
+    """Of each run the settings in which it differs from other runs of its method, "min_score=0.9, crop=160"."""
+    versions: dict[str, dict[str, None]] = {}
+    for run in runs:
+        versions.setdefault(run.method, {})[run.params_hash] = None
+    wanted = sorted({hash_ for hashes in versions.values() if len(hashes) > 1 for hash_ in hashes})
+    params: dict[str, dict[str, Any]] = {}
+    for start in range(0, len(wanted), CHUNK):
+        chosen = wanted[start : start + CHUNK]
+        rows = connection.execute(
+            select(MethodVersion.params_hash, MethodVersion.params).where(MethodVersion.params_hash.in_(chosen))
+        )
+        params |= {row.params_hash: row.params for row in rows}
+    found = []
+    for run in runs:
+        siblings = [params[hash_] for hash_ in versions[run.method] if hash_ in params]
+        own = params.get(run.params_hash, {})
+        differing = [name for name, value in own.items() if any(other.get(name) != value for other in siblings)]
+        found.append(", ".join(f"{name}={_text(own[name])}" for name in differing))
+    return found
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _between(shown: Sequence[Definition]) -> list[str]:

@@ -19,6 +19,7 @@ ABOUT = {
     "latency_p95_ms": ("time, 95th percentile [ms] ↓", "of single images"),
     "machine": ("machine", "GPU, else CPU, that it was timed on"),
     "n_parameters": ("parameters [million]", "of the network as built for this data set"),
+    "settings": ("settings", "in which it differs from other runs of its method"),
     "init": ("initialisation", "what the weights started from"),
     "seed": ("seed", "of the run"),
     "schedule": ("schedule", "how long was trained"),
@@ -32,7 +33,7 @@ ABOUT = {
 }
 """Columns that are no numbers of a protocol: title and meaning."""
 
-DEFAULT = ("latency_median_ms", "n_parameters", "init", "seed", "run_id", "machine")
+DEFAULT = ("settings", "latency_median_ms", "n_parameters", "init", "seed", "run_id", "machine")
 FIRST_METRICS = 4
 """Numbers of the ranking protocol that are shown unless others are chosen."""
 

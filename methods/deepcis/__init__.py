@@ -55,7 +55,7 @@ class DeepCIS(MMDetMethod):
     )
 
     @dataclass(frozen=True)
-    class Params:
+    class Params(MMDetMethod.Params):
         """Settings. Sources: Khalid et al. 2022 (stated), MMDetection's ResNeSt configs, Detectron2's defaults, ours.
 
         Attributes:

@@ -78,7 +78,7 @@ class MNC(MMDetMethod):
     )
 
     @dataclass(frozen=True)
-    class Params:
+    class Params(MMDetMethod.Params):
         """Settings. "Code" is the authors' public implementation, "choice" ours where the sources are silent.
 
         Attributes:
@@ -188,7 +188,7 @@ class MNC(MMDetMethod):
         p = self.params
         factor = p.enlarge
         if factor == 0:
-            factor = enlargement(self.task, p.image_scale, STRIDE, 2.0) if p.fit_to_task else 1.0
+            factor = enlargement(self.seen, p.image_scale, STRIDE, 2.0) if p.fit_to_task else 1.0
         return round(max(p.image_scale) * factor), round(min(p.image_scale) * factor)
 
     def config(self, init: str) -> dict[str, Any]:

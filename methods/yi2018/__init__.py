@@ -103,7 +103,7 @@ class Yi2018(MMDetMethod):
     )
 
     @dataclass(frozen=True)
-    class Params:
+    class Params(MMDetMethod.Params):
         """Settings. "Paper" is its text, "code" the authors' later code (ANCIS), "derived" follows from both.
 
         Attributes:

@@ -52,6 +52,19 @@ def test_columns_and_what_is_shown(board: Store, make) -> None:
     assert about["columns"]["semantic/rmse"]["params"] == {"threshold": 0.5}
 
 
+def test_rows_of_one_method_say_in_which_settings_they_differ(board: Store, make) -> None:
+    for score, crop in ((0.9, 160), (0.5, 160)):
+        params = {"min_score": score, "crop": crop, "widths": [8, 16]}
+        add(board, make, "unet", score, method={"params": params, "params_hash": str(score)}, seed=int(10 * score))
+    add(board, make, "other", 0.2, method={"params": {"crop": 1}, "params_hash": "other"})
+    frame = board.leaderboard("cells")
+    assert dict(zip(frame["voc/AP@0.5"], frame["settings"], strict=True)) == {
+        0.9: "min_score=0.9",
+        0.5: "min_score=0.5",
+        0.2: "",
+    }
+
+
 def test_what_has_no_rank(board: Store, make) -> None:
     add(board, make, "full", 0.2)
     add(board, make, "smoke", 0.9, schedule="smoke")
