@@ -54,7 +54,7 @@ def test_every_method_and_data_set_of_the_readme_exists(checkout: Path):
 
     text = (checkout / "README.md").read_text()
     methods = text[text.index("## Methods") : text.index("`bench show NAME`")]
-    named = set()
+    named, family = set(), ""
     for cell in first_cells(methods):
         for name in re.findall(r"`([^`]+)`", cell):
             family = name if not name.startswith("-") else family

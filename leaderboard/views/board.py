@@ -154,14 +154,17 @@ def _as_shown(
     """The table as people see it, how its columns look, and which number each column is of."""
     config = st.column_config
     machines = state.store().machines()
-    table: dict[str, Any] = {"rank": frame["rank"], "title": frame["title"], "badges": frame["badges"]}
+    table: dict[str, Any] = {"rank": frame["rank"], "title": frame["title"]}
     looks: dict[str, Any] = {
         "rank": config.NumberColumn("rank", width=50, pinned=True, help="shared where 95 % intervals overlap"),
-        "title": config.TextColumn("method", width="medium", pinned=True),
+        "title": config.TextColumn("method", width=230, pinned=True),
         "badges": config.MultiselectColumn(
-            "badges", options=list(BADGES), color=[colour for colour, _ in BADGES.values()], width=240
+            "badges", options=list(BADGES), color=[colour for colour, _ in BADGES.values()], width=170
         ),
     }
+    if "settings" in columns and (frame["settings"].fillna("") != "").any():  # beside the name that they tell apart
+        table["settings"], looks["settings"] = _about(frame, "settings", machines)
+    table["badges"] = frame["badges"]
     about = frame.attrs
     named = {"protocol": about["protocol"], "metric": about["metric"]}
     table["images"] = [f"/images?{urlencode({'run': run_id, **named})}" for run_id in frame["run_id"]]
@@ -175,7 +178,7 @@ def _as_shown(
             d = definitions[column]
             _add_metric(frame, column, d, each, table, looks)
             metric_of |= dict.fromkeys((column, f"{column}:interval", f"{column}:rank"), (d["protocol"], d["metric"]))
-        elif column in ABOUT:
+        elif column in ABOUT and column != "settings":
             table[column], looks[column] = _about(frame, column, machines)
     return pd.DataFrame(table), looks, metric_of
 
@@ -218,6 +221,8 @@ def _about(frame: pd.DataFrame, column: str, machines: dict[str, Any]) -> tuple[
     config = st.column_config
     more: dict[str, Any] = {"help": meaning or None}
     values = frame[column]
+    if column == "settings":
+        return values, config.TextColumn(title, width=140, **more)
     if column == "machine":
         names = {hash_: data.machine_name(machines.get(hash_), hash_) for hash_ in values.unique()}
         return values.map(names), config.TextColumn(title, width="medium", **more)
