@@ -67,7 +67,7 @@ def serve(
     command = [
         sys.executable,
         "-m",
-        "streamlit",
+        "leaderboard",
         "run",
         str(app),
         f"--server.address={address}",

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,7 +27,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, 
         def wait(self) -> int:
             return 0
 
-    monkeypatch.setattr(board_server.subprocess, "Popen", Process)
+    monkeypatch.setattr(board_server, "subprocess", SimpleNamespace(Popen=Process, DEVNULL=subprocess.DEVNULL))
     return commands
 
 
