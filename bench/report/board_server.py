@@ -66,6 +66,7 @@ def serve(
     say(f"the board of {target.shown}: http://{address}:{port} (Ctrl-C stops it)")
     command = [
         sys.executable,
+        "-P",  # a folder of that name where the user is must not come first
         "-m",
         "leaderboard",
         "run",
