@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench.data.dataset import DATA_ROOT_VARIABLE
@@ -76,12 +79,36 @@ def serve(
     ]
     command += [f"--{name}={value}" for name, value in SETTINGS.items()]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    with _told_to_stop():
+        try:
+            return process.wait()
+        except (KeyboardInterrupt, _StoppedError):
+            return 0
+        finally:  # the server must not outlive the command
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+
+
+class _StoppedError(Exception):
+    """Somebody ended the command by SIGTERM."""
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[None]:
+    """Raises :class:`_StoppedError` in the main thread where the system asks this process to end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_number: int, _frame: object) -> None:
+        raise _StoppedError
+
+    before = signal.signal(signal.SIGTERM, stop)
     try:
-        return process.wait()
-    except KeyboardInterrupt:
-        process.terminate()
-        process.wait()
-        return 0
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _app() -> Path:

@@ -6,6 +6,7 @@ import importlib.util
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +26,9 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, 
             commands.append((command, env))
 
         def wait(self) -> int:
+            return 0
+
+        def poll(self) -> int:
             return 0
 
     monkeypatch.setattr(board_server, "subprocess", SimpleNamespace(Popen=Process, DEVNULL=subprocess.DEVNULL))
@@ -88,3 +92,23 @@ def test_the_pages_need_neither_torch_nor_a_method() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_ending_the_command_ends_the_server(ran: Path) -> None:
+    """A server that outlives its command holds the port."""
+    port = free_port()
+    command = [sys.executable, "-m", "bench", "leaderboard", "--db", str(ran), "--port", str(port)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    def answers() -> bool:
+        with socket.socket() as tried:
+            return tried.connect_ex(("localhost", port)) == 0
+
+    deadline = time.monotonic() + 60
+    while not answers():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    process.terminate()
+    assert process.wait(30) == 0
+    assert not answers()
