@@ -29,13 +29,15 @@ NETWORKS = {
     ),
     "rtmdet_ins": (300, {"image_scale": (256, 256), "widen": 0.25, "deepen": 0.17, "learning_rate": 256 * 1.6e-3 / 2}),
     "solov2": (
-        300,
+        400,
         {
             "image_scale": (256, 256),
             "depth": 18,
             "pyramid_channels": 64,
-            "head_channels": 128,
-            "learning_rate": 16 * 0.01 / 2,
+            "head_channels": 64,
+            "finest_grid": 30,
+            "learning_rate": 16 * 0.04 / 2,
+            "clip_grad": 10.0,
         },
     ),
     "mask2former": (
