@@ -38,6 +38,10 @@ class UsageError(BenchError):
     exit_code = 2
 
 
+MOST_NAMES = 20
+"""Names that an error lists."""
+
+
 class UnknownNameError(UsageError):
     """A name that is not registered; the message carries the nearest ones. Exit code 2.
 
@@ -50,7 +54,8 @@ class UnknownNameError(UsageError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
         near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known) or 'none'}"
+        shown = ", ".join(known[:MOST_NAMES]) + (f" and {len(known) - MOST_NAMES} more" * (len(known) > MOST_NAMES))
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {shown or 'none'}"
         super().__init__(f"unknown {kind} {name!r}", hint)
         self.kind, self.name, self.known = kind, name, known
 

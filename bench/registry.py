@@ -86,7 +86,9 @@ def find_method(name: str) -> MethodEntry:
     if entry:
         return entry
     for source, problem in found.broken.items():
-        if source.rpartition(".")[2].partition(":")[0] in (name, name.partition("-")[0]):
+        place = source.rpartition(":")[0] if ":" in source else source
+        stem = Path(place).stem if place.endswith(".py") else place.rpartition(".")[2]
+        if stem in (name, name.partition("-")[0]):
             raise UsageError(f"method {name!r} cannot be loaded: {problem}", f"mend {source}")
     raise UnknownNameError("method", name, found.methods)
 

@@ -15,7 +15,6 @@ import json
 import logging
 import math
 import os
-import pickle
 import random
 import time
 import warnings
@@ -289,9 +288,13 @@ def read_weights(path: Path) -> Weights:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise MethodError(f"no weights at {path}", "give the path of a checkpoint") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MethodError(f"{path} is not a checkpoint that can be read safely: {reason}") from error
+    except OSError as error:
+        raise MethodError(f"{path} cannot be read: {error.strerror or error}", "give a checkpoint") from error
+    except Exception as error:
+        raise MethodError(
+            f"{path} is not a checkpoint that can be read safely ({type(error).__name__})",
+            "give one written by this program or by MMDetection, or a state dict saved by torch",
+        ) from error
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not any(isinstance(v, torch.Tensor) for v in state.values()):
         raise MethodError(f"{path} holds no weights", "a state dict, or a dictionary with 'state_dict', is expected")

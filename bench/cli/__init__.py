@@ -83,7 +83,10 @@ def main(arguments: list[str] | None = None) -> None:
         code = 130
         _line("interrupted; the same command goes on from here")
     except click.ClickException as error:
-        error.show()
+        where = getattr(error, "ctx", None)
+        hint = f" (see {where.command_path} --help)" if where is not None else ""
+        message = error.format_message().rstrip(".")
+        _line(f"error: {message[:1].lower()}{message[1:]}{hint}")
         code = error.exit_code
     except BrokenPipeError:  # `bench list methods | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -238,6 +238,9 @@ def export(
             relative_to=opened.folder,
             progress=progress,
         )
-    click.echo(f"{done.folder}: {done.images} images, {done.instances} instances")
+    mark = " of the generated stand-in" if opened.source == "synthetic" else ""
+    click.echo(f"{done.folder}: {done.images} images{mark}, {done.instances} instances")
+    if mark:
+        click.echo(f"note: these are generated images; the real files of {dataset} are not there", err=True)
     for note in done.notes:
         click.echo(f"note: {note}", err=True)

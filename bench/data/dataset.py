@@ -22,7 +22,7 @@ from bench.data.prepare import PREPARED, is_prepared, prepared_folder
 from bench.data.readers import Entry, Index, Reader, open_reader
 from bench.data.scan import FACTS, ImageFacts, Progress, default_cache, scan
 from bench.data.system import write_whole
-from bench.errors import BenchError, DataError, OutputError, UnknownNameError
+from bench.errors import BenchError, DataError, OutputError, UnknownNameError, UsageError
 from bench.instances import Sample
 from bench.records import DatasetVersionRecord, ImageRecord
 from bench.task import ObjectStatistics, Task
@@ -333,6 +333,10 @@ def open_dataset(
     """
     card = load_card(name)
     root = _data_root(data_root)
+    if data_root is not None and stand_in is None and card.stand_in is not None and not root.is_dir():
+        raise UsageError(
+            f"--data-root {root}: there is no such folder", "name the one in which data sets lie, or say --stand-in"
+        )
     cache = default_cache() if cache is None else Path(cache)
     source = _find(card, root, stand_in, cache, progress)
     reader = open_reader(dict(source.format), card.path, source.folder, card.task.classes)
@@ -369,7 +373,7 @@ def _find(card: Card, root: Path, stand_in: bool | None, cache: Path, progress: 
         return real
     if stand_in is False or card.stand_in is None:
         looked = ", ".join(str(c) for c in _candidates(card, root))
-        what = "no stand-in exists for it" if card.stand_in is None else "the stand-in was not wanted"
+        what = "no stand-in exists for it" if card.stand_in is None else "real images are asked for"
         raise DataError(
             f"the files of {card.name} are not there (looked for {looked}), and {what}",
             f"get them from {card.url} and put or link them at {root / card.folders[0]}, "

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bench.api import SCHEDULES, Compute, MethodError, Schedule, Task, UsageError
+from bench.api import SCHEDULES, Compute, Schedule, Task, UsageError
 from bench.data import Dataset
 from bench.engine import provenance
 from bench.engine.further_data import FurtherSplit, Open, further_splits, opener
@@ -260,5 +260,5 @@ def _init(entry: MethodEntry, request: Request) -> str:
 
 def _existing(weights: Path | None) -> Path | None:
     if weights is not None and not weights.is_file():
-        raise MethodError(f"no weights at {weights}", "give the path of a checkpoint to --weights")
+        raise UsageError(f"no weights at {weights}", "give the path of a checkpoint to --weights")
     return weights

@@ -78,6 +78,9 @@ def compared(
     runs = [store.run(r) for r in references]
     if len({run.id for run in runs}) < 2:
         raise UsageError("a comparison needs two different runs or more", "see `bench list runs`")
+    failed = [run for run in runs if run.status != "ok"]
+    if failed:
+        raise UsageError(f"run {failed[0].id} failed, and has no numbers to compare", "see `bench list runs`")
     kinds = {(run.dataset, run.content_hash, run.split) for run in runs}
     if len(kinds) > 1:
         shown = ", ".join(f"run {r.id}: {r.dataset} {r.split} {r.content_hash[:12]}" for r in runs)

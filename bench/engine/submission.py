@@ -345,9 +345,9 @@ def _notes(given: SubmittedPredictions, scored: Split) -> tuple[str, ...]:
         what = "counted as images on which nothing was found"
         if not set(given.missing) & set(scored.ids):
             what = "left out: the run is incomplete and does not rank"
-        notes.append(f"{len(given.missing)} images without predictions are {what}")
+        notes.append(f"images without predictions, {what}: {len(given.missing)}")
     if given.elsewhere:
-        notes.append(f"{given.elsewhere} predictions are for images outside the split {scored.name}, and left out")
+        notes.append(f"predictions for images outside the split {scored.name} are left out: {given.elsewhere}")
     if not given.scored:
         notes.append("the predictions carry no scores, so average precision is not applicable")
     return tuple(notes)

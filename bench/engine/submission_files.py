@@ -412,7 +412,8 @@ def _sequence_and_frame(target: _Target) -> Iterator[tuple[str, int]]:
 
 
 def _frame(target: _Target) -> Iterator[int]:
-    number = _last_number(PurePosixPath(target.id).name)
+    """The number of a frame; an image that is of no sequence has none, whatever digits its name ends in."""
+    number = _last_number(PurePosixPath(target.id).name) if target.group is not None else None
     if number is not None:
         yield number
 

@@ -54,6 +54,7 @@ class Comparison:
         values: of each run.
         differences: of every two.
         ranks: of each run, 1 being best; runs that cannot be told from the best of a rank share it. None without value.
+        n_images: on which all of them are compared.
     """
 
     protocol: str
@@ -62,6 +63,7 @@ class Comparison:
     values: Mapping[str, float | None]
     differences: tuple[Difference, ...]
     ranks: Mapping[str, int | None]
+    n_images: int = 0
 
 
 def compare(
@@ -110,7 +112,8 @@ def compare(
         }
     differences = _holm([_difference(a, b, values, spread) for a, b in combinations(runs, 2)])
     higher = first.result(metric).higher_is_better
-    return Comparison(protocol, metric, higher, values, differences, _ranks(values, differences, higher))
+    ranks, n_images = _ranks(values, differences, higher), next(iter(runs.values())).n_images
+    return Comparison(protocol, metric, higher, values, differences, ranks, n_images)
 
 
 def _common_evidence(runs: Mapping[str, Scores], protocol: str) -> dict[str, Evidence]:

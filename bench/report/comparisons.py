@@ -6,19 +6,26 @@ from bench.metrics import Comparison
 from bench.report.numbers import quantity
 from bench.report.tables import simple, to_text
 
+FEW_IMAGES = 10
+FEW = "so few images are a weak ground for an interval or a p"
+"""Said of a comparison on fewer than :data:`FEW_IMAGES` images."""
+
 
 def comparison_text(comparison: Comparison, unit: str = "fraction") -> str:
     """The runs with their ranks, then every difference with its interval and p."""
+    sign = -1 if comparison.higher_is_better else 1
+    places = sorted(comparison.values, key=lambda name: sign * (comparison.values[name] or 0.0))
     better = "higher" if comparison.higher_is_better else "lower"
     ranks = to_text(
         simple(
             ("rank", "run", "value"),
             sorted(
                 ((comparison.ranks[name], name, quantity(value, unit)) for name, value in comparison.values.items()),
-                key=lambda row: (row[0] is None, row[0] or 0, row[1]),
+                key=lambda row: (row[0] is None, row[0] or 0, places.index(row[1])),
             ),
-            title=f"{comparison.protocol} {comparison.metric} ({better} is better); runs that share a rank "
-            "cannot be told apart",
+            title=f"{comparison.protocol} {comparison.metric} ({better} is better) on {comparison.n_images} images; "
+            "runs that share a rank cannot be told apart",
+            notes=(FEW,) if comparison.n_images < FEW_IMAGES else (),
         )
     )
     rows = [

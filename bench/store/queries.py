@@ -263,8 +263,11 @@ def full_name(family: str, variant: str) -> str:
 
 
 def _unknown_run(connection: Connection, reference: str) -> UnknownNameError:
-    latest = connection.scalars(select(Run.key).order_by(Run.id.desc()).limit(5))
-    return UnknownNameError("run", reference, {key[:KEY_SHOWN] for key in latest})
+    if reference.isdecimal():
+        latest = connection.scalars(select(Run.id).order_by(Run.id.desc()).limit(5))
+        return UnknownNameError("run", reference, [str(number) for number in latest])
+    keys = connection.scalars(select(Run.key).order_by(Run.id.desc()).limit(5))
+    return UnknownNameError("run", reference, {key[:KEY_SHOWN] for key in keys})
 
 
 # -- data sets --------------------------------------------------------------------------------------------

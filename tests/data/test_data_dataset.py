@@ -107,7 +107,7 @@ def test_nothing_there_and_no_stand_in(tmp_path: Path, write_card: WriteCard):
 
 
 def test_no_stand_in_wanted(tmp_path: Path):
-    with pytest.raises(DataError, match=r"the files of neural are not there .* the stand-in was not wanted"):
+    with pytest.raises(DataError, match=r"the files of neural are not there .* real images are asked for"):
         open_dataset("neural", tmp_path, stand_in=False)
 
 

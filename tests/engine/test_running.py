@@ -231,7 +231,7 @@ def test_a_broken_image_is_named_and_nothing_is_lost(threshold: Path):
         ({"device": "gpu"}, UsageError, "unknown device 'gpu'"),
         ({"settings": {"ofset": "1"}}, UsageError, "has no setting 'ofset'"),
         ({"settings": {"offset": "big"}}, UsageError, "'big' does not fit setting 'offset'"),
-        ({"weights": Path("nowhere.pth")}, MethodError, "no weights at nowhere.pth"),
+        ({"weights": Path("nowhere.pth")}, UsageError, "no weights at nowhere.pth"),
     ],
 )
 def test_what_can_be_known_before_is_refused_before(threshold: Path, arguments: dict, error: type, message: str):

@@ -581,7 +581,7 @@ def test_predictions_for_other_images_of_the_data_set_are_left_out_and_that_is_s
     code, out, err = cli(*submit("--pred", "all", "--json"))
     assert code == 0, err
     assert json.loads(out)["n_images"] == 4
-    assert "7 predictions are for images outside the split test" in err
+    assert "predictions for images outside the split test are left out: 7" in err
 
 
 def test_real_images(shared_data: Path, workplace: Path, cli):
