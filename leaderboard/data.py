@@ -52,10 +52,10 @@ class Asked:
 
 
 def board(store: Store, asked: Asked) -> pd.DataFrame:
-    """The frame of :meth:`bench.store.Store.leaderboard` with ranks that are shared where intervals overlap.
+    """The frame of :meth:`bench.store.Store.leaderboard`, with more columns.
 
-    ``rank`` is by the ranking metric. Every number has a column ``:rank`` as well: the rank by that number among the
-    runs that may rank. ``badges`` is a list, with ``demo`` and ``trained-on-this`` where a run's plan says so.
+    Every number has a column ``:rank`` beside it: the rank by that number among the runs that may rank. ``badges`` is a
+    list, with ``demo`` and ``trained-on-this`` where a run's plan says so.
     """
     frame = store.leaderboard(
         asked.dataset,
@@ -73,9 +73,6 @@ def board(store: Store, asked: Asked) -> pd.DataFrame:
     may_rank = np.array([ranks(row, asked.schedule) for row in rows.itertuples()], dtype=bool)
     for column, definition in about["columns"].items():
         frame[f"{column}:rank"] = _ranks(frame, column, definition["higher_is_better"], may_rank)
-    ranking = f"{about['protocol']}/{about['metric']}"
-    if about["metric"] is not None:
-        frame["rank"] = frame[f"{ranking}:rank"]
     marks = store.marks(frame["run_id"].tolist())
     frame["badges"] = [
         _badges(text, marks.get(run_id, {}), about["dataset"])

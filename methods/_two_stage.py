@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -59,9 +60,9 @@ class VotingDetector(BaseDetector):
         self.voting = VotingRule(**test_cfg["voting"])
         self.phase: Callable[[str], AbstractContextManager[Any]] = _untimed
 
+    @abstractmethod
     def extract_feat(self, batch_inputs: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) to the feature map of the proposals and that of the RoI head, each (B, C, h, w)."""
-        raise NotImplementedError
 
     def loss(self, batch_inputs: Tensor, batch_data_samples: list[Any]) -> dict[str, Any]:
         """The losses of both stages, each the mean over the images."""

@@ -409,11 +409,13 @@ class _Trial:
     def scores(self) -> None:
         """With cells, and with none."""
         method = self._need_ready()
+        answered = False
         for sample in (self.plain, _sample("nothing to find", cells=0), _black()):
             try:
                 found = _answer(method, sample)
             except Exception:  # noqa: BLE001 - what it raises is told by the check of such images
                 continue
+            answered = True
             if isinstance(found, Instances) and (found.scores is not None) != method.scored:
                 self._scores_wrong = True
                 where = f"on the image {sample.id!r} ({len(found)} instances)"
@@ -423,6 +425,8 @@ class _Trial:
                         "give scores=..., and Instances.empty(h, w, scored=True) for none, or declare scored = False",
                     )
                 raise _BrokenError(f"scored is False and there are scores {where}", "declare scored = True")
+        if not answered:
+            raise _BrokenError("no image could be predicted, so scores were never seen", "mend predict() first")
 
     def determinism(self) -> None:
         """Twice, with another image and other random numbers between."""

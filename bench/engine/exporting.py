@@ -19,34 +19,20 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def board(
-    db: str | None,
-    *,
-    dataset: str | None = None,
-    split: str | None = None,
-    schedule: str | None = None,
-    protocol: str | None = None,
-    metric: str | None = None,
-    stand_in: bool | None = None,
-    form: str = "csv",
-) -> str:
+def board(db: str | None, *, form: str = "csv", **asked: Any) -> str:
     """One board as text.
 
     Args:
         db: of the store.
-        dataset: default the only one, or the one run last.
-        split: default ``test`` where it has runs.
-        schedule: only runs of it.
-        protocol: the ranking one.
-        metric: of that protocol.
-        stand_in: only the stand-in (True) or the real files (False).
         form: a format of :func:`bench.report.tables.render`, or ``bibtex``.
+        asked: which board: ``dataset`` (default the one run last), ``stand_in``, and ``split``, ``schedule``,
+            ``protocol`` and ``metric`` of :meth:`bench.store.Store.leaderboard`.
 
     Raises:
         UsageError: no such board.
     """
     with open_store(db, read_only=True) as store:
-        frame = _board(store, dataset, split, schedule, protocol, metric, stand_in)
+        frame = _board(store, **asked)
         if form != "bibtex":
             return render(leaderboard_table(frame), form)
         said = [store.provenance(int(run_id)) for run_id in frame["run_id"]]
@@ -54,36 +40,14 @@ def board(
     return bibliography([s.method.paper for s in said if s.method.paper], cards)
 
 
-def _frame(
-    db: str | None,
-    *,
-    dataset: str | None = None,
-    split: str | None = None,
-    schedule: str | None = None,
-    protocol: str | None = None,
-    metric: str | None = None,
-    stand_in: bool | None = None,
-) -> pd.DataFrame:
-    with open_store(db, read_only=True) as store:
-        return _board(store, dataset, split, schedule, protocol, metric, stand_in)
-
-
-def _board(
-    store: Store,
-    dataset: str | None,
-    split: str | None,
-    schedule: str | None,
-    protocol: str | None,
-    metric: str | None,
-    stand_in: bool | None,
-) -> pd.DataFrame:
+def _board(store: Store, *, dataset: str | None = None, stand_in: bool | None = None, **asked: Any) -> pd.DataFrame:
     source: Source | None = None if stand_in is None else "synthetic" if stand_in else "real"
     if dataset is None:
         stored = [d for d in store.datasets() if d.splits and source in (None, d.source)]
         if not stored:
             raise UsageError("there is no finished run to export", "start with `bench run`")
         dataset = stored[0].name
-    return store.leaderboard(dataset, split=split, schedule=schedule, protocol=protocol, metric=metric, source=source)
+    return store.leaderboard(dataset, source=source, **asked)
 
 
 def site(db: str | None, folder: Path) -> int:
@@ -119,7 +83,8 @@ def plot(db: str | None, path: Path, **asked: Any) -> None:
     form = path.suffix.lower().removeprefix(".")
     if form not in ("svg", "png"):
         raise UsageError(f"{path.name} is neither .svg nor .png", "name the picture by its format")
-    frame = _frame(db, **asked)
+    with open_store(db, read_only=True) as store:
+        frame = _board(store, **asked)
     pictures = _speed(frame, form)
     if not pictures:
         raise UsageError("no run of this board has both a time and the ranking number", "name another board")
