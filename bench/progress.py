@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from bench.text import visible
+
 Report = Callable[[int, int, str], None]
 """``report(done, total, text)``: how far a job is; ``text`` may be empty."""
 
@@ -26,13 +28,14 @@ def set_quiet(quiet: bool) -> None:
 def say(text: str) -> None:
     """A line for the user on stderr, unless quiet."""
     if not _quiet:
-        sys.stderr.write(text + "\n")
+        sys.stderr.write(visible(text) + "\n")
         sys.stderr.flush()
 
 
 @contextmanager
 def reporting(label: str, unit: str = "it") -> Iterator[Report]:
     """A reporter for one job: ``with reporting("predicting", "image") as report: report(3, 10, "")``."""
+    label = visible(label)
     if _quiet:
         yield lambda _done, _total, _text: None
     elif sys.stderr.isatty():
@@ -51,7 +54,7 @@ def _bar(label: str, unit: str) -> Iterator[Report]:
         if bar is None:
             bar = tqdm(total=total, desc=label, unit=unit, file=sys.stderr, leave=False, initial=max(done - 1, 0))
         bar.total = total
-        bar.set_postfix_str(text, refresh=False)
+        bar.set_postfix_str(visible(text), refresh=False)
         bar.update(done - bar.n)
 
     try:

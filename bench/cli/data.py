@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bench.cli import options
-from bench.errors import DataError
+from bench.errors import DataError, UsageError
 
 PATH = click.Path(path_type=Path)
 
@@ -20,7 +20,9 @@ def _source() -> Callable[..., Any]:
     )
 
 
-@click.group("data", short_help="what data are here; check, prepare, download, imitate, look at, export them")
+@click.group(
+    "data", cls=options.Group, short_help="what data are here; check, prepare, download, imitate, look at, export them"
+)
 def command() -> None:
     """Data sets on disk: list, check, prepare, download, synth, show, export."""
 
@@ -35,14 +37,15 @@ def list_(data_root: Path | None, as_json: bool) -> None:
     """
     from bench.data import overview
 
-    found = overview.examine(data_root)
+    found = overview.examine(options.existing_folder(data_root))
     if as_json:
         options.emit(overview.as_plain(found))
         return
-    click.echo(f"data root: {found.root}\n")
+    options.tell(f"data root: {found.root}")
+    click.echo()
     click.echo(options.plain_table(*overview.table(found)))
     for name, problem in found.broken.items():
-        click.echo(f"warning: {name} is left out: {problem}", err=True)
+        options.tell(f"warning: {name} is left out: {problem}", err=True)
 
 
 @command.command("check")
@@ -64,9 +67,11 @@ def check(dataset: str, data_root: Path | None, stand_in: bool | None, page: Pat
     bench data check dsb2018 --html report.html --json
     """
     from bench.data import check as checking
+    from bench.data.opening import announce
     from bench.data.system import write_whole
     from bench.progress import reporting
 
+    announce(dataset, data_root, stand_in=stand_in)
     with reporting("checking", "image") as progress:
         opened, report = checking.open_and_check(dataset, data_root, stand_in=stand_in, progress=progress)
     if page is not None:
@@ -74,7 +79,7 @@ def check(dataset: str, data_root: Path | None, stand_in: bool | None, page: Pat
     if as_json:
         options.emit(checking.as_plain(report))
     else:
-        click.echo(checking.to_text(report))
+        options.tell_lines(checking.to_text(report))
     if report.problems:
         count = len(report.problems)
         raise DataError(
@@ -111,11 +116,11 @@ def prepare(dataset: str, source: Path | None, data_root: Path | None, drop_dupl
     with reporting("preparing", "image") as progress:
         folder = make(card, source, root, progress, again=again, drop_duplicates=drop_duplicates)
     opened = datasets.open_dataset(dataset, root)
-    click.echo(f"{what}: {folder}, {len(opened)} images, {opened.version.n_instances} instances")
+    options.tell(f"{what}: {folder}, {len(opened)} images, {opened.version.n_instances} instances")
     for note in opened.notes[:20]:
-        click.echo(f"note: {note}")
+        options.tell(f"note: {note}")
     if len(opened.notes) > 20:
-        click.echo(f"note: and {len(opened.notes) - 20} more; bench data check {dataset} --json has all")
+        options.tell(f"note: and {len(opened.notes) - 20} more; bench data check {dataset} --json has all")
 
 
 @command.command("download")
@@ -135,10 +140,10 @@ def download(dataset: str, data_root: Path | None, accept_licence: bool) -> None
     card = load_card(dataset)
     with reporting("downloading", "byte") as progress:
         folder = downloads.download(card, root_of(data_root), accept_licence=accept_licence, progress=progress)
-    click.echo(f"{card.title}, {card.licence}: {folder}")
-    for url, digest in downloads.receipt(folder).items():
-        click.echo(f"sha256 {digest}  {url}")
-    click.echo(f"next: bench data check {dataset}, or bench data prepare {dataset}")
+    options.tell(f"{card.title}, {card.licence}: {folder}")
+    for line in downloads.told(card, folder):
+        options.tell(line)
+    options.tell(f"next: bench data check {dataset}, or bench data prepare {dataset}")
 
 
 @command.command("synth")
@@ -156,7 +161,7 @@ def synth(dataset: str, data_root: Path | None, target: Path | None, seed: int |
     root = target.expanduser() if target else root_of(data_root) / "synthetic"
     with reporting("generating", "image") as progress:
         folder, images = synthetic.generate(load_card(dataset), root, seed, progress)
-    click.echo(f"{folder}: {images} images")
+    options.tell(f"{folder}: {images} images")
 
 
 @command.command("show")
@@ -181,18 +186,18 @@ def show(
     stand_in: bool | None,
 ) -> None:
     """Write a sheet of some images of DATASET with the outlines of their truth, a colour for each class."""
-    from bench.data import open_dataset, sheet
-    from bench.progress import reporting
+    from bench.data import sheet
+    from bench.data.opening import open_visibly
 
-    with reporting("opening", "image") as progress:
-        opened = open_dataset(dataset, data_root, stand_in=stand_in, progress=progress)
-        chosen = (opened.split(split) if split else opened.everything()).limit(images, seed)
+    opened = open_visibly(dataset, data_root, stand_in=stand_in)
+    chosen = (opened.split(split) if split else opened.everything()).limit(images, seed)
     sheet.write_sheet(picture, chosen, columns=columns, outlines=outlines)
-    click.echo(f"{picture}: {len(chosen)} images of {opened.card.title} ({opened.source})")
+    options.tell(f"{picture}: {len(chosen)} images of {opened.card.title} ({opened.source})")
 
 
 @command.command("export")
-@click.argument("dataset")
+@click.argument("dataset", required=False)
+@click.option("--run", metavar="RUN", help="Export a run's predictions instead: its number, or the start of its key.")
 @click.option("--format", "form", required=True, type=click.Choice(("coco", "label-tiffs", "ctc", "kaggle")))
 @click.option("--to", "target", required=True, type=PATH, metavar="DIR", help="Folder to make.")
 @click.option("--split", help="Default: the one that runs are evaluated on.")
@@ -201,13 +206,55 @@ def show(
     default="forbid",
     show_default=True,
     metavar="POLICY",
-    help="Of label-tiffs and ctc, which hold no overlaps: forbid, or who gets the pixels.",
+    help="Where a format holds no overlaps (for predictions, all but coco): forbid, or who gets the pixels.",
 )
-@click.option("--rle", type=click.Choice(("row", "column")), help="How a Kaggle table counts pixels.")
+@click.option(
+    "--rle",
+    type=click.Choice(("row", "column")),
+    help="How a Kaggle table counts pixels; default as DATASET reads its own.",
+)
 @options.data_root()
 @_source()
+@options.database()
 def export(
-    dataset: str,
+    dataset: str | None,
+    run: str | None,
+    form: Any,
+    target: Path,
+    split: str | None,
+    overlap: str,
+    rle: Any,
+    data_root: Path | None,
+    stand_in: bool | None,
+    db: str | None,
+) -> None:
+    """Write the truth of a split of DATASET, or a run's predictions, in a format that other tools read.
+
+    No pixel is lost unsaid. Predictions can be scored and submitted again: coco keeps their scores, in results.json,
+    and has the truth of the same images beside them.
+
+    \b
+    bench data export bbbc039 --format coco --to bbbc039-coco
+    bench data export sartorius --format label-tiffs --overlap smallest --to sartorius-labels
+    bench data export --run 3 --format coco --to run3
+    bench score --truth run3/annotations.json --pred run3/results.json
+    """
+    if run is None:
+        _export_truth(dataset, form, target, split, overlap, rle, data_root, stand_in)
+        return
+    from bench.engine.exporting_predictions import export_run
+
+    if dataset is not None or split is not None or stand_in is not None:
+        raise UsageError("--run says the data set and the split itself", "leave out DATASET, --split and --real")
+    (reference,) = options.references((run,))
+    done = export_run(reference, form, target.expanduser(), db=db, data_root=data_root, overlap=overlap, order=rle)
+    options.tell(f"{done.folder}: predictions of run {run} for {done.images} images, {done.instances} instances")
+    for note in done.notes:
+        options.tell(f"note: {note}", err=True)
+
+
+def _export_truth(
+    dataset: str | None,
     form: Any,
     target: Path,
     split: str | None,
@@ -216,31 +263,26 @@ def export(
     data_root: Path | None,
     stand_in: bool | None,
 ) -> None:
-    """Write the truth of a split of DATASET in a format that other tools read. No pixel is lost unsaid.
-
-    \b
-    bench data export bbbc039 --format coco --to bbbc039-coco
-    bench data export sartorius --format label-tiffs --overlap smallest --to sartorius-labels
-    """
     from bench.data import export as exporting
-    from bench.data import open_dataset
+    from bench.data.opening import open_visibly
     from bench.progress import reporting
 
+    if dataset is None:
+        raise UsageError("nothing to export is named", "name a data set, or a run by --run")
+    opened = open_visibly(dataset, data_root, stand_in=stand_in)
     with reporting("exporting", "image") as progress:
-        opened = open_dataset(dataset, data_root, stand_in=stand_in, progress=progress)
         done = exporting.export(
+            opened,
             opened.split(split),
-            opened.task.classes,
             form,
             target.expanduser(),
             overlap=overlap,
             order=rle,
-            relative_to=opened.folder,
             progress=progress,
         )
     mark = " of the generated stand-in" if opened.source == "synthetic" else ""
-    click.echo(f"{done.folder}: {done.images} images{mark}, {done.instances} instances")
+    options.tell(f"{done.folder}: {done.images} images{mark}, {done.instances} instances")
     if mark:
-        click.echo(f"note: these are generated images; the real files of {dataset} are not there", err=True)
+        options.tell("note: these are generated images, and the exported files say so", err=True)
     for note in done.notes:
-        click.echo(f"note: {note}", err=True)
+        options.tell(f"note: {note}", err=True)

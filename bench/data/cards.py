@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -118,11 +118,17 @@ class StandInTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ExpectedTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[expected]``: what the complete real data set counts; ``bench data check`` compares."""
+    """``[expected]``: what the complete real data set counts; ``bench data check`` compares.
+
+    ``splits`` are images of a split, ``split_instances`` its instances. ``classes`` is how many classes the files
+    name, where the card does not: files that name more or fewer are those of another data set, and are not opened.
+    """
 
     images: Count | None = None
     instances: Count | None = None
     splits: dict[str, Count] = msgspec.field(default_factory=dict)
+    split_instances: dict[str, Count] = msgspec.field(default_factory=dict)
+    classes: Annotated[int, msgspec.Meta(gt=0)] | None = None
 
 
 class DownloadTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -156,7 +162,9 @@ class CardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         default_scheme: the scheme of the plain names.
         evaluate: the split that a run is evaluated on unless the user says otherwise.
         protocols: metric protocols that are reported; the first one ranks.
-        objects: sizes of the objects; measured on the training split where the card does not say.
+        objects: ``[objects]``, the sizes of the objects of the real data, which methods take anchors and caps from; or
+            ``objects = "measured"``: nobody stated them, and they are measured on the training split of the default
+            scheme when the data set is first used (for a stand-in they always are).
         expected: counts of the complete real data set.
         flaws: what is known to be wrong with the data.
         stand_in: how a stand-in is generated, or None.
@@ -177,7 +185,7 @@ class CardFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     default_scheme: str
     evaluate: str = "test"
     protocols: Annotated[tuple[ProtocolTable, ...], msgspec.Meta(min_length=1)]
-    objects: ObjectsTable | None = None
+    objects: ObjectsTable | Literal["measured"] = "measured"
     expected: ExpectedTable = ExpectedTable()
     flaws: tuple[str, ...] = ()
     stand_in: StandInTable | None = None
@@ -210,6 +218,24 @@ class Card(CardFile, frozen=True, kw_only=True):
         if scheme not in self.schemes or name not in self.schemes[scheme].names:
             raise UnknownNameError(f"split of {self.name}", split, self.split_names)
         return scheme, name
+
+    def check_classes(self, found: Sequence[str], folder: Path) -> None:
+        """Refuse files that name another number of classes than the data set has.
+
+        Args:
+            found: the classes that the files name.
+            folder: of the files, for the error.
+
+        Raises:
+            DataError: another number.
+        """
+        expected = self.expected.classes
+        if expected is not None and len(found) != expected:
+            named = f"{', '.join(found[:4])}{', ...' if len(found) > 4 else ''}"
+            raise DataError(
+                f"{folder}: its annotation files name {len(found)} classes ({named}), {self.name} has {expected}",
+                "they may be the files of another data set under the same names",
+            )
 
     def plain(self) -> dict[str, Any]:
         """The card as plain data (dictionaries, lists, numbers and text), without the place of its file."""
@@ -367,9 +393,9 @@ def _check(card: Card) -> None:
         if protocol.name in seen:
             raise wrong("protocols", f"{protocol.name!r} stands there twice")
         seen.add(protocol.name)
-    unknown = set(card.expected.splits) - set(card.split_names)
-    if unknown:
-        raise wrong("expected.splits", f"no split {min(unknown)!r}", f"there are: {', '.join(card.split_names)}")
+    for key in ("splits", "split_instances"):
+        if unknown := set(getattr(card.expected, key)) - set(card.split_names):
+            raise wrong(f"expected.{key}", f"no split {min(unknown)!r}", f"there are: {', '.join(card.split_names)}")
     from bench.data.readers import make_options  # readers lean on this module
 
     if card.stand_in is not None and card.stand_in.format is not None:

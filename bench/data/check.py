@@ -19,7 +19,7 @@ from pycocotools import mask as coco_mask
 from bench import rle
 from bench.data.dataset import Dataset, open_dataset
 from bench.data.readers.base import CUT_OFF
-from bench.data.readers.prepared import verify
+from bench.data.readers.prepared import read_index, verify
 from bench.data.scan import Progress
 from bench.data.sheet import contact_sheet
 from bench.errors import BenchError, DataError
@@ -108,6 +108,8 @@ def check(
 ) -> Report:
     """Read every image of a data set and compare it with its card.
 
+    Of a prepared data set whose truth is not what was written, that is all that is reported: no image is read.
+
     Args:
         dataset: opened.
         progress: called as ``progress(done, total, text)``.
@@ -116,6 +118,13 @@ def check(
     Raises:
         DataError: an image that was sound when the data set was opened and is broken now.
     """
+    card = dataset.card
+    identity = (card.name, card.title, dataset.source, str(dataset.folder), dataset.content_hash)
+    if dataset.is_prepared:
+        try:
+            verify(dataset.folder)
+        except DataError as error:  # what such files hold must not be decoded
+            return Report(*identity, (Finding("problem", "prepared", str(error)),), ())
     seen = _Seen()
     everything = dataset.everything()
     for done, sample in enumerate(everything, 1):
@@ -133,8 +142,7 @@ def check(
         *_notes(dataset, broken),
         *(Finding("note", "known flaw", flaw) for flaw in dataset.card.flaws if dataset.source == "real"),
     )
-    card = dataset.card
-    return Report(card.name, card.title, dataset.source, str(dataset.folder), dataset.content_hash, findings, summaries)
+    return Report(*identity, findings, summaries)
 
 
 def open_and_check(
@@ -236,24 +244,28 @@ def _summaries(dataset: Dataset, seen: _Seen) -> Iterator[SplitSummary]:
 
 
 def _intact(dataset: Dataset) -> Iterator[Finding]:
-    """Whether the masks of a prepared data set are those that were written."""
+    """Whether the images of a prepared data set are those that were prepared; its truth was looked at before."""
     if not dataset.is_prepared:
         return
-    try:
-        verify(dataset.folder)
-    except DataError as error:
-        yield Finding("problem", "prepared", str(error))
-    else:
-        yield Finding("ok", "prepared", "the masks are those that were written")
+    written = {image.id: image.pixels for image in read_index(dataset.folder).images}
+    yield Finding("ok", "prepared", "masks and classes are those that were written")
+    changed = tuple(record.key for record in dataset.images() if record.sha256 != written[record.key])
+    if changed:
+        yield Finding("problem", "prepared", f"{len(changed)} images are not those that were prepared", changed)
 
 
 def _counts(dataset: Dataset, summaries: Iterable[SplitSummary]) -> Iterator[Finding]:
     expected = dataset.card.expected
+    summaries = tuple(summaries)
     found = {s.name: s.images for s in summaries}
-    pairs = [("images", expected.images, len(dataset)), ("instances", expected.instances, dataset.version.n_instances)]
+    pairs = [("images", expected.images, len(dataset))]
     pairs += [(f"images of {name}", count, found[name]) for name, count in expected.splits.items()]
+    if dataset.source == "real":
+        instances = {s.name: s.instances for s in summaries}
+        pairs += [("instances", expected.instances, dataset.version.n_instances)]
+        pairs += [(f"instances of {name}", count, instances[name]) for name, count in expected.split_instances.items()]
     for what, should, are in pairs:
-        if should is None or (what == "instances" and dataset.source == "synthetic"):
+        if should is None:
             continue
         level: Level = "ok" if should == are else "problem"
         yield Finding(level, "counts", f"{are} {what}" + ("" if should == are else f", the card expects {should}"))
@@ -310,7 +322,7 @@ def _duplicates(dataset: Dataset) -> Iterator[Finding]:
     for name in dataset.split_names:
         train, val = dataset.training_names(name)
         for other in (train, val):
-            if other is None or name in (train, val):
+            if other is None or name in (train, other):
                 continue
             inside, outside = set(dataset.ids_of(name)), set(dataset.ids_of(other))
             found = [i for ids in duplicates for i in ids if i in inside and outside & set(ids)]
@@ -319,7 +331,7 @@ def _duplicates(dataset: Dataset) -> Iterator[Finding]:
     for (train_name, name), ids in leaks.items():
         yield Finding("problem", "leak", f"{len(ids)} images of {name} are also in {train_name}", tuple(sorted(ids)))
     if not leaks:
-        yield Finding("ok", "leak", "no image of a test is in the training split that goes with it")
+        yield Finding("ok", "leak", "no image is in two of the splits for training, validation and test")
 
 
 def _groups(dataset: Dataset) -> Iterator[Finding]:
@@ -369,7 +381,8 @@ def to_html(report: Report, dataset: Dataset, pictures: int = 12) -> str:
     """A page that stands alone: findings, splits, and a contact sheet of some images with their outlines."""
     everything = dataset.everything()
     sheet = io.BytesIO()
-    contact_sheet(everything.limit(pictures)).save(sheet, "PNG")
+    shown = everything.limit(pictures) if report.splits else ()  # no splits: nothing that may be decoded
+    contact_sheet(shown).save(sheet, "PNG")
     picture = base64.b64encode(sheet.getvalue()).decode("ascii")
     rows = "".join(
         f"<tr class={f.level}><td>{f.level}</td><td>{html.escape(f.topic)}</td><td>{html.escape(f.text)}</td>"

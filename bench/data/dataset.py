@@ -16,7 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from bench.data import splits, synthetic
-from bench.data.cards import Card, load_card
+from bench.data.cards import Card, ObjectsTable, load_card
 from bench.data.membership import members, superfluous
 from bench.data.prepare import PREPARED, is_prepared, prepared_folder
 from bench.data.readers import Entry, Index, Reader, open_reader
@@ -29,6 +29,8 @@ from bench.task import ObjectStatistics, Task
 
 DATA_ROOT_VARIABLE = "BENCH_DATA_ROOT"
 DEFAULT_DATA_ROOT = Path("data")
+SYNTHETIC = "synthetic"
+"""Folder of the stand-ins below the data root, or below the cache."""
 
 
 def data_root(given: Path | None = None) -> Path:
@@ -133,6 +135,26 @@ class Source:
     kind: Literal["real", "synthetic"]
     folder: Path
     format: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class UnmadeStandIn:
+    """A stand-in that :func:`open_dataset` would generate first.
+
+    Attributes:
+        card: of the data set.
+        folder: where it would lie, if that can be written.
+        images: how many it would have, of all splits.
+    """
+
+    card: Card
+    folder: Path
+    images: int
+
+    @property
+    def said(self) -> str:
+        """For the user, after the name of the data set."""
+        return f"the stand-in is generated first: {self.images} images, in {self.folder}"
 
 
 class Dataset:
@@ -290,7 +312,7 @@ class Dataset:
 
     @cached_property
     def _objects(self) -> ObjectStatistics | None:
-        if self.source == "real" and self.card.objects is not None:
+        if self.source == "real" and isinstance(self.card.objects, ObjectsTable):
             return self.card.objects.statistics()
         train, _ = self.training_splits()
         ids = self.ids_of(self.card.evaluate) if train is None else train.ids
@@ -332,15 +354,12 @@ def open_dataset(
         OutputError: the stand-in cannot be written.
     """
     card = load_card(name)
-    root = _data_root(data_root)
-    if data_root is not None and stand_in is None and card.stand_in is not None and not root.is_dir():
-        raise UsageError(
-            f"--data-root {root}: there is no such folder", "name the one in which data sets lie, or say --stand-in"
-        )
+    root = _checked_root(card, data_root, stand_in)
     cache = default_cache() if cache is None else Path(cache)
-    source = _find(card, root, stand_in, cache, progress)
+    source = _source(card, root, stand_in, cache) or _generated(card, root, cache, progress)
     reader = open_reader(dict(source.format), card.path, source.folder, card.task.classes)
     index = reader.index()
+    card.check_classes(reader.classes, source.folder)
     facts = scan(reader, index.entries, facts_file(card, source, cache), progress, broken)
     if broken:
         index = _without(index, broken)
@@ -349,6 +368,23 @@ def open_dataset(
     if drop_duplicates:
         index, facts = _without_duplicates(card, index, facts)
     return Dataset(card, source, reader, index, facts, cache)
+
+
+def unmade_stand_in(
+    name: str, data_root: Path | None = None, *, stand_in: bool | None = None, cache: Path | None = None
+) -> UnmadeStandIn | None:
+    """The stand-in that :func:`open_dataset` would have to generate, or None where the files are there.
+
+    Nothing is read but the card, and nothing written. Arguments and errors are those of :func:`open_dataset`.
+    """
+    card = load_card(name)
+    root = _checked_root(card, data_root, stand_in)
+    if _source(card, root, stand_in, default_cache() if cache is None else Path(cache)) is not None:
+        return None
+    assert card.stand_in is not None
+    made_by = card.stand_in
+    generator = synthetic.make_generator(made_by.generator, made_by.seed, made_by.params, card.path)
+    return UnmadeStandIn(card, root / SYNTHETIC / synthetic.folder_name(card, generator), len(generator.plan()))
 
 
 def facts_file(card: Card, source: Source, cache: Path) -> Path:
@@ -368,7 +404,20 @@ def real_source(card: Card, root: Path) -> Source | None:
     return None if found is None else Source("real", found, card.format)
 
 
-def _find(card: Card, root: Path, stand_in: bool | None, cache: Path, progress: Progress | None) -> Source:
+def _checked_root(card: Card, data_root: Path | None, stand_in: bool | None) -> Path:
+    root = _data_root(data_root)
+    if data_root is not None and stand_in is None and card.stand_in is not None and not root.is_dir():
+        what = "there is no such folder" if not root.exists() else "that is no folder"
+        raise UsageError(f"--data-root {root}: {what}", "name the one in which data sets lie, or say --stand-in")
+    return root
+
+
+def _source(card: Card, root: Path, stand_in: bool | None, cache: Path) -> Source | None:
+    """The files to open, or None where a stand-in must be generated first.
+
+    Raises:
+        DataError: no files, and no stand-in that may take their place.
+    """
     if stand_in is not True and (real := real_source(card, root)) is not None:
         return real
     if stand_in is False or card.stand_in is None:
@@ -379,7 +428,12 @@ def _find(card: Card, root: Path, stand_in: bool | None, cache: Path, progress: 
             f"get them from {card.url} and put or link them at {root / card.folders[0]}, "
             "or name their parent by --data-root",
         )
-    folder, table = synthetic.ensure(card, root / "synthetic", cache / "synthetic", progress)
+    folder = synthetic.made(card, root / SYNTHETIC, cache / SYNTHETIC)
+    return None if folder is None else Source("synthetic", folder, synthetic.format_of(card))
+
+
+def _generated(card: Card, root: Path, cache: Path, progress: Progress | None) -> Source:
+    folder, table = synthetic.ensure(card, root / SYNTHETIC, cache / SYNTHETIC, progress)
     return Source("synthetic", folder, table)
 
 

@@ -1,6 +1,8 @@
 """Fetch the files of a data set from where its owners published them: resumed, checked, unpacked.
 
-Nothing is fetched before the user has accepted the licence, and nothing at all where the owners do not allow it.
+Nothing is fetched before the user has accepted the licence, and nothing at all where the owners do not allow it. Where
+the owners publish a checksum it stands in the card. Where they do not, the first download is trusted: its sha256 is
+kept beside the files, and what is found there later, or fetched again, must have it.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -74,9 +76,10 @@ def download(
 
 
 def receipt(folder: Path) -> dict[str, str]:
-    """What was fetched into a data set's folder: address -> sha256 of what came.
+    """What was fetched into a data set's folder: address -> sha256 of what came first.
 
-    The owners of most data sets publish no checksum: this is what to compare, or to write into the card.
+    The owners of most data sets publish no checksum: this is what later downloads are compared with, and what two
+    people can compare.
 
     Raises:
         DataError: the file that keeps it is damaged.
@@ -92,17 +95,52 @@ def receipt(folder: Path) -> dict[str, str]:
         raise DataError(f"{path}: not what this program wrote", "take it away") from None
 
 
+def told(card: Card, folder: Path) -> list[str]:
+    """What a user should know of what was fetched: the checksum of each file, and what it was compared with.
+
+    Raises:
+        DataError: as :func:`receipt`.
+    """
+    lines = [f"sha256 {digest}  {url}" for url, digest in receipt(folder).items()]
+    if any(item.sha256 is None and item.md5 is None for item in card.downloads):
+        lines.append(
+            "the card has no checksum by the owners for all of these: the first download was trusted, "
+            "and a later one must be the same"
+        )
+    return lines
+
+
 def _fetch_and_place(item: DownloadTable, folder: Path, progress: Progress | None, timeout: float) -> None:
     archive = folder / ARCHIVES / _name(item.url)
     unpacked = archive.with_name(f"{archive.name}.unpacked")
     target = archive if item.unpack else folder / item.to
-    if not (target.is_file() or (item.unpack and unpacked.is_file())):
+    known = receipt(folder).get(item.url)
+    if target.is_file():
+        try:
+            found = _digest(target, "sha256")
+            sound = found == (item.sha256 or known or found) and item.md5 in (None, _digest(target, "md5"))
+        except OSError as error:
+            raise DataError(f"{target}: cannot be read: {error.strerror}") from None
+        if not sound:
+            raise DataError(
+                f"{target}: it is not what was fetched from {item.url}", "take it away, and repeat the command"
+            )
+    elif item.unpack and unpacked.is_file():
+        return
+    else:
         found = fetch(item.url, target, sha256=item.sha256, md5=item.md5, progress=progress, timeout=timeout)
-        kept = {**receipt(folder), item.url: found}
-        write_whole(folder / ARCHIVES / RECEIPT, msgspec.json.format(msgspec.json.encode(kept)))
+        if item.sha256 is None and found != (known or found):
+            target.unlink()
+            raise DataError(
+                f"{item.url}: its sha256 is {found}, at the first download it was {known}",
+                f"the owners changed it; if that is as it should be, take away {folder / ARCHIVES / RECEIPT}",
+            )
     if item.unpack and not unpacked.is_file():
         unpack(archive, folder / item.to, progress)
         write_whole(unpacked, b"")
+    if known != found:  # once it is known to be sound
+        kept = {**receipt(folder), item.url: found}
+        write_whole(folder / ARCHIVES / RECEIPT, msgspec.json.format(msgspec.json.encode(kept)))
 
 
 def fetch(
@@ -165,7 +203,7 @@ def fetch(
 
 
 def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> None:
-    """Unpack a zip archive; files that are there in full already are left as they are.
+    """Unpack a zip archive; files that are there already, by their size and checksum (CRC-32), are left as they are.
 
     Raises:
         DataError: not a zip archive, damaged, or with a path that leaves the folder.
@@ -180,7 +218,7 @@ def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> Non
                     raise DataError(f"{archive}: it holds the path {member.filename!r}, which leaves its folder")
             for done, member in enumerate(members, 1):
                 target = folder / PurePosixPath(member.filename)
-                if not (target.is_file() and target.stat().st_size == member.file_size):
+                if not _is_unpacked(member, target):
                     with writing(target) as file, opened.open(member) as source:
                         shutil.copyfileobj(source, file, _BLOCK)
                 if progress:
@@ -190,6 +228,17 @@ def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> Non
         raise DataError(
             f"{archive}: not a sound zip archive: {error}", "repeat the command to fetch it again"
         ) from None
+
+
+def _is_unpacked(member: zipfile.ZipInfo, target: Path) -> bool:
+    if not target.is_file() or target.stat().st_size != member.file_size:
+        return False
+    found = 0
+    with contextlib.suppress(OSError), target.open("rb") as file:  # what cannot be read is written anew
+        while block := file.read(_BLOCK):
+            found = zlib.crc32(block, found)
+        return found == member.CRC
+    return False
 
 
 # -- one connection ------------------------------------------------------------------------------------
@@ -241,15 +290,18 @@ def _mark(state: Path) -> str | None:
 
 def _compare(url: str, part: Path, name: str, expected: str | None) -> str:
     """The digest of what was fetched, once it is what is expected, if anything is."""
-    make: Callable[[], Any] = getattr(hashlib, name)
-    with part.open("rb") as file:
-        found = hashlib.file_digest(file, make).hexdigest()
+    found = _digest(part, name)
     if expected is not None and found != expected:
         part.unlink()
         raise DataError(
             f"{url}: its {name} is {found}, the card expects {expected}", "the file on the server is another"
         )
     return found
+
+
+def _digest(path: Path, name: str) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, name).hexdigest()
 
 
 def _name(url: str) -> str:

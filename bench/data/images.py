@@ -182,6 +182,11 @@ def _decode_other(path: Path, palette_as_colour: bool) -> NDArray[Any]:
 
 
 def _broken(path: Path, error: BaseException) -> DataError:
+    """What a decoder raised, in words; those of the decoder where it is of a rarer kind."""
     reason = " ".join(str(error).split()) or type(error).__name__
     reason = reason.replace(f"'{path}'", "the file").replace(str(path), "the file")
+    if type(error).__name__ == "UnidentifiedImageError":
+        reason = "its content is of no known image format"
+    elif "truncated" in reason.lower():
+        reason = "it is cut off"
     return DataError(f"{path}: not a readable image: {reason[:160]}", "copy or download the file again")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from bench.data import synthetic
 from bench.data.cards import Card, list_cards
-from bench.data.dataset import Source, data_root, facts_file, real_source
+from bench.data.dataset import SYNTHETIC, Source, data_root, facts_file, real_source
 from bench.data.prepare import PREPARED
 from bench.data.scan import default_cache, kept_facts
 from bench.errors import BenchError
@@ -117,7 +117,7 @@ def _row(card: Card, root: Path, cache: Path) -> Row:
         advice = card.obtain or f"get them from {card.url}, into {root / card.folders[0]}"
     if card.stand_in is None:
         return Row(card, "missing", None, advice=advice)
-    folder = synthetic.made(card, root / "synthetic", cache / "synthetic")
+    folder = synthetic.made(card, root / SYNTHETIC, cache / SYNTHETIC)
     if folder is None:
         return Row(card, "stand-in can be made", None, synthetic.planned(card), advice=advice)
     source = Source("synthetic", folder, synthetic.format_of(card))

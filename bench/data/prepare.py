@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import os
 import shutil
@@ -21,6 +20,7 @@ from bench.data.cards import Card, read_card
 from bench.data.membership import superfluous
 from bench.data.readers import Entry, Index, Reader, open_reader
 from bench.data.readers.prepared import (
+    ARRAYS,
     CLASSES,
     CROWD,
     FORMAT,
@@ -29,7 +29,9 @@ from bench.data.readers.prepared import (
     SPANS,
     PreparedImage,
     PreparedIndex,
+    Sealed,
     read_index,
+    write_index,
 )
 from bench.data.scan import FACTS, ImageFacts, Progress, facts_of, fingerprint, save_facts
 from bench.data.system import processors, write_whole, writing
@@ -164,6 +166,7 @@ def _work(arguments: list[str], worker: int, workers: int, say: Callable[[str], 
     card, source, folder = read_card(Path(arguments[0])), Path(arguments[1]), Path(arguments[2])
     reader = open_reader(card.format, card.path, source, card.task.classes)
     index = reader.index()
+    card.check_classes(reader.classes, source)
     part = _Part(reader.classes, index.notes, [], [], [], [], [])
     target = folder / f"{_PART}-{worker}"
     with writing(target / MASKS) as masks:
@@ -180,8 +183,11 @@ def _read(reader: Reader, entry: Entry, source: Path, folder: Path, part: _Part)
     file = _place(entry.image, source, folder)
     its = truth.instances
     count = None if its is None else len(its)
-    part.images.append(PreparedImage(entry.id, file, entry.part, entry.group, len(part.class_ids), count, truth.notes))
-    part.facts.append(facts_of(entry, "", image, truth))
+    facts = facts_of(entry, "", image, truth)
+    part.images.append(
+        PreparedImage(entry.id, file, entry.part, entry.group, len(part.class_ids), count, truth.notes, facts.pixels)
+    )
+    part.facts.append(facts)
     if its is not None:
         part.lengths += map(len, its.rles)
         part.class_ids += its.class_ids.tolist()
@@ -214,7 +220,6 @@ def _merge(card: Card, folder: Path, workers: int, drop_duplicates: bool) -> Non
     images: list[PreparedImage] = []
     facts: dict[str, ImageFacts] = {}
     lengths, class_ids, crowd = list[int](), list[int](), list[bool]()
-    digest = hashlib.sha256()
     with writing(folder / MASKS) as masks:
         for worker in range(workers):
             source = folder / f"{_PART}-{worker}"
@@ -228,7 +233,6 @@ def _merge(card: Card, folder: Path, workers: int, drop_duplicates: bool) -> Non
             with (source / MASKS).open("rb") as file:
                 while block := file.read(1 << 22):
                     masks.write(block)
-                    digest.update(block)
     arrays: dict[str, NDArray[Any]] = {
         SPANS: np.concatenate(([0], np.cumsum(lengths, dtype=np.int64))).astype(np.int64),
         CLASSES: np.array(class_ids, np.int32),
@@ -245,12 +249,11 @@ def _merge(card: Card, folder: Path, workers: int, drop_duplicates: bool) -> Non
         part.classes,
         tuple(images),
         part.notes,
-        digest.hexdigest(),
-        (folder / MASKS).stat().st_mtime_ns,
+        {name: Sealed.of(folder / name) for name in ARRAYS},
     )
     if drop_duplicates:
         index = _without_duplicates(card, folder, index, facts)
-    write_whole(folder / INDEX, msgspec.msgpack.encode(index))
+    write_index(folder / INDEX, index)
     entries = open_reader({"name": PREPARED}, card.path, folder, ()).index().entries
     known = {e.id: msgspec.structs.replace(facts[e.id], fingerprint=fingerprint(folder, e)) for e in entries}
     save_facts(folder / FACTS, known)

@@ -12,23 +12,24 @@ from numpy.typing import NDArray
 from bench.data.png import deflate
 
 _SHORT, _LONG = 3, 4
-_ADOBE_DEFLATE, _BLACK_IS_ZERO = 8, 1
+_NOT_COMPRESSED, _ADOBE_DEFLATE, _BLACK_IS_ZERO = 1, 8, 1
 
 
-def encode(array: NDArray[Any]) -> bytes:
-    """A gray TIFF file of one page and one strip, compressed without loss.
+def encode(array: NDArray[Any], compress: bool = True) -> bytes:
+    """A gray TIFF file of one page and one strip.
 
     Args:
         array: (H, W), uint8 or uint16.
+        compress: without loss; it is what takes the time.
     """
     height, width = array.shape
     raw = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).view(np.uint8).reshape(-1)
-    strip = b"\x78\x01" + deflate(raw) + struct.pack(">I", zlib.adler32(raw.data))
+    strip = b"\x78\x01" + deflate(raw) + struct.pack(">I", zlib.adler32(raw.data)) if compress else raw.tobytes()
     tags = [
         (256, _LONG, width),
         (257, _LONG, height),
         (258, _SHORT, 8 * array.dtype.itemsize),
-        (259, _SHORT, _ADOBE_DEFLATE),
+        (259, _SHORT, _ADOBE_DEFLATE if compress else _NOT_COMPRESSED),
         (262, _SHORT, _BLACK_IS_ZERO),
         (273, _LONG, 8),  # the strip begins after the header
         (277, _SHORT, 1),

@@ -137,6 +137,36 @@ def test_a_size_that_is_no_number(write_card: Callable[..., Path]):
         read_card(path)
 
 
+def test_sizes_that_are_left_to_be_measured(write_card: Callable[..., Path]):
+    path = write_card("mine")
+    assert read_card(path).objects == "measured"  # as without the key
+    path.write_text('objects = "measured"\n' + path.read_text())
+    assert read_card(path).objects == "measured"
+    path.write_text(path.read_text().replace('"measured"', '"guessed"'))
+    with pytest.raises(DataError, match=r"mine\.toml: objects: .*guessed"):
+        read_card(path)
+
+
+def test_every_card_of_ours_states_sizes_or_says_that_they_are_measured():
+    for name in card_names():
+        text = load_card(name).path.read_text()
+        assert ("\n[objects]\n" in text) != ('\nobjects = "measured"\n' in text), name
+
+
+def test_an_expected_number_of_classes(write_card: Callable[..., Path]):
+    path = write_card("mine")
+    path.write_text(path.read_text() + "\n[expected]\nclasses = 3\nsplit_instances = { test = 4 }\n")
+    card = read_card(path)
+    card.check_classes(["a", "b", "c"], Path("folder"))
+    with pytest.raises(
+        DataError, match=r"^folder: its annotation files name 5 classes \(a, b, c, d, \.\.\.\), mine has 3"
+    ):
+        card.check_classes(list("abcde"), Path("folder"))
+    path.write_text(path.read_text().replace("test = 4", "tset = 4"))
+    with pytest.raises(DataError, match=r"mine\.toml: expected\.split_instances: no split 'tset'"):
+        read_card(path)
+
+
 def test_the_faulty_one_of_several_schemes_is_named(write_card: Callable[..., Path]):
     path = write_card("mine")
     path.write_text(

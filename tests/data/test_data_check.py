@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,6 +17,7 @@ from bench.data.check import Report, check, to_html
 from bench.data.overview import overview
 from bench.data.prepare import prepare
 from bench.data.sheet import OUTLINES, contact_sheet, outlined
+from bench.errors import DataError
 from bench.instances import Instances, Sample
 
 
@@ -82,12 +84,38 @@ def test_a_leak_is_found_by_content(mine: Path):
     assert next(f.images for f in report.findings if f.topic == "leak") == (tested,)
 
 
+def test_a_leak_between_training_and_validation_is_one_too(mine: Path):
+    dataset = open_dataset("mine", mine)
+    trained, validated = dataset.split("train").ids[0], dataset.split("val").ids[1]
+    pixels = np.array(Image.open(mine / "mine" / "images" / f"{trained}.png"))
+    Image.fromarray(pixels).save(mine / "mine" / "images" / f"{validated}.png", compress_level=0)
+    report = check(open_dataset("mine", mine))
+    assert findings(report, "leak") == ["problem: 1 images of val are also in train"]
+    assert next(f.images for f in report.findings if f.topic == "leak") == (validated,)
+
+
+def test_a_leak_between_validation_and_test_is_one_too(mine: Path):
+    dataset = open_dataset("mine", mine)
+    validated, tested = dataset.split("val").ids[0], dataset.split("test").ids[1]
+    for kind in ("images", "labels"):
+        source = mine / "mine" / kind / f"{validated}.png"
+        (mine / "mine" / kind / f"{tested}.png").write_bytes(source.read_bytes())
+    assert findings(check(open_dataset("mine", mine)), "leak") == ["problem: 1 images of test are also in val"]
+
+
+def test_instances_of_a_split_are_compared_with_the_card(mine: Path, cards: Path):
+    path = cards / "mine.toml"
+    path.write_text(path.read_text() + "split_instances = { train = 20, test = 11 }\n")
+    told = findings(check(open_dataset("mine", mine)), "counts")
+    assert told[2:] == ["ok: 20 instances of train", "problem: 10 instances of test, the card expects 11"]
+
+
 def test_duplicates_inside_a_split_are_no_leak(mine: Path):
     a, b = open_dataset("mine", mine).split("train").ids[:2]
     for kind in ("images", "labels"):
         (mine / "mine" / kind / f"{b}.png").write_bytes((mine / "mine" / kind / f"{a}.png").read_bytes())
     report = check(open_dataset("mine", mine))
-    assert findings(report, "leak") == ["ok: no image of a test is in the training split that goes with it"]
+    assert findings(report, "leak") == ["ok: no image is in two of the splits for training, validation and test"]
 
 
 @pytest.mark.parametrize(("overlap", "level"), [("true", "note"), ("false", "problem")])
@@ -129,12 +157,44 @@ def test_groups_that_training_and_test_share(
 def test_a_prepared_set_is_verified(mine: Path, tmp_path: Path):
     folder = prepare(load_card("mine"), mine / "mine", tmp_path / "new")
     dataset = open_dataset("mine", tmp_path / "new")
-    assert findings(check(dataset), "prepared") == ["ok: the masks are those that were written"]
+    assert findings(check(dataset), "prepared") == ["ok: masks and classes are those that were written"]
     dataset = open_dataset("mine", tmp_path / "new")
     other = tmp_path / "other.bin"
     other.write_bytes((folder / "masks.bin").read_bytes()[:-1] + b"0")
     other.replace(folder / "masks.bin")  # while it is open
     assert findings(check(dataset), "prepared")[0].startswith("problem: ")
+
+
+@pytest.mark.parametrize("name", ["spans.npy", "classes.npy", "crowd.npy"])
+def test_every_array_of_a_prepared_set_is_verified(mine: Path, tmp_path: Path, name: str):
+    folder = prepare(load_card("mine"), mine / "mine", tmp_path / "new")
+    before = (folder / name).stat()
+    array = np.load(folder / name)
+    array[-1] ^= 1
+    np.save(folder / name, array)
+    os.utime(folder / name, ns=(before.st_atime_ns, before.st_mtime_ns))  # as a disk that forgets does it
+    dataset = open_dataset("mine", tmp_path / "new")
+    report = check(dataset)
+    assert len(report.findings) == 1
+    assert "<table>" in to_html(report, dataset)
+    (told,) = findings(report, "prepared")
+    assert told.startswith(f"problem: {folder / name}: its content is not what was written")
+    os.utime(folder / name, (5, 5))
+    with pytest.raises(DataError, match=f"{name}: its content is not what was written"):
+        open_dataset("mine", tmp_path / "new")
+
+
+def test_an_image_of_a_prepared_set_that_changed_is_a_problem(mine: Path, tmp_path: Path):
+    folder = prepare(load_card("mine"), mine / "mine", tmp_path / "new")
+    path = folder / "images" / "images" / "im3.png"
+    pixels = np.array(Image.open(path))
+    path.unlink()
+    Image.fromarray(255 - pixels).save(path)
+    told = findings(check(open_dataset("mine", tmp_path / "new")), "prepared")
+    assert told == [
+        "ok: masks and classes are those that were written",
+        "problem: 1 images are not those that were prepared",
+    ]
 
 
 class Tags(HTMLParser):

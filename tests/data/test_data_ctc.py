@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,21 @@ def test_gold_and_silver_are_parts_of_their_own(sequence: Path, cells: NDArray[n
 def test_frames_without_truth_are_left_out_and_noted(sequence: Path):
     index = reader(sequence, truth=["gold"]).index()
     assert [e.id for e in index.entries] == ["01-gold/t001", "01-gold/t003"]
-    assert index.notes == (f"{sequence / '01'}: 2 of its 4 frames have no truth, left out",)
+    assert index.notes == (
+        f"{sequence / '01'}: 2 of its 4 frames have no truth, left out",
+        f"{sequence / '02'}: 4 of its 4 frames have no truth, left out",
+    )
+
+
+def test_truth_without_its_film_is_noted(sequence: Path):
+    shutil.rmtree(sequence / "02")
+    shutil.copytree(sequence / "01_GT" / "SEG", sequence / "03_GT" / "SEG")
+    index = reader(sequence).index()
+    assert {e.group for e in index.entries} == {"01"}
+    assert index.notes == (
+        f"{sequence / '03_GT' / 'SEG'}: 2 label images without the folder 03 of their frames, left out",
+        f"{sequence / '02_ST' / 'SEG'}: 4 label images without the folder 02 of their frames, left out",
+    )
 
 
 def test_a_mask_without_a_frame_is_noted(sequence: Path, cells: NDArray[np.uint16]):

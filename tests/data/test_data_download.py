@@ -194,6 +194,17 @@ def test_a_damaged_archive_is_fetched_again(tmp_path: Path):
     assert not (tmp_path / "out" / "a").exists()
 
 
+def test_a_file_of_the_same_size_and_other_content_is_unpacked_again(tmp_path: Path):
+    (tmp_path / "a.zip").write_bytes(zipped({"same": b"good", "other": b"new"}))
+    (tmp_path / "out").mkdir()
+    for name, content in (("same", b"good"), ("other", b"old")):
+        (tmp_path / "out" / name).write_bytes(content)
+    before = (tmp_path / "out" / "same").stat().st_ino
+    unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert (tmp_path / "out" / "other").read_bytes() == b"new"
+    assert (tmp_path / "out" / "same").stat().st_ino == before
+
+
 # -- a data set ----------------------------------------------------------------------------------------
 
 
@@ -232,6 +243,65 @@ def test_a_data_set_is_fetched_once_and_opens(server: Server, card_file: Path, t
     asked = len(server.requests)
     download(card, tmp_path, accept_licence=True)
     assert len(server.requests) == asked
+
+
+@pytest.fixture
+def fetched(server: Server, card_file: Path, tmp_path: Path) -> Path:
+    """The folder of ``mine`` after a first download."""
+    server.files = {"images.zip": zipped({"images/a.txt": b"old"}), "notes.txt": b"read me"}
+    return download(read_card(card_file), tmp_path, accept_licence=True)
+
+
+def test_the_first_download_is_trusted_and_the_next_must_be_the_same(
+    server: Server, card_file: Path, fetched: Path, tmp_path: Path
+):
+    card = read_card(card_file)
+    url = server.url("notes.txt")
+    assert room.receipt(fetched)[url] == hashlib.sha256(b"read me").hexdigest()
+    assert any("was trusted" in line for line in room.told(card, fetched))
+    (fetched / "notes.txt").unlink()
+    server.files["notes.txt"] = b"read it"
+    with pytest.raises(DataError, match=r"notes\.txt: its sha256 is [0-9a-f]{64}, at the first download it was"):
+        download(card, tmp_path, accept_licence=True)
+    assert not (fetched / "notes.txt").exists()
+    server.files["notes.txt"] = b"read me"
+    download(card, tmp_path, accept_licence=True)
+    (fetched / room.ARCHIVES / room.RECEIPT).unlink()
+    (fetched / "notes.txt").unlink()
+    server.files["notes.txt"] = b"read it"
+    download(card, tmp_path, accept_licence=True)
+    assert (fetched / "notes.txt").read_bytes() == b"read it"
+
+
+def test_a_file_that_was_changed_here_is_not_taken_for_the_download(card_file: Path, fetched: Path, tmp_path: Path):
+    (fetched / "notes.txt").write_text("something else")
+    with pytest.raises(DataError, match=r"notes\.txt: it is not what was fetched from http://"):
+        download(read_card(card_file), tmp_path, accept_licence=True)
+
+
+def test_a_page_instead_of_an_archive_is_not_trusted(server: Server, card_file: Path, tmp_path: Path):
+    server.files = {"images.zip": b"<html>busy</html>", "notes.txt": b"read me"}
+    with pytest.raises(DataError, match="not a sound zip archive"):
+        download(read_card(card_file), tmp_path, accept_licence=True)
+    server.files["images.zip"] = zipped({"images/a.txt": b"old"})
+    assert (download(read_card(card_file), tmp_path, accept_licence=True) / "images" / "a.txt").read_bytes() == b"old"
+
+
+def test_a_checksum_of_the_owners_is_what_counts(server: Server, card_file: Path, fetched: Path, tmp_path: Path):
+    digest = hashlib.sha256(b"read it").hexdigest()
+    card_file.write_text(card_file.read_text() + f'sha256 = "{digest}"\n')
+    with pytest.raises(DataError, match=r"notes\.txt: it is not what was fetched"):
+        download(read_card(card_file), tmp_path, accept_licence=True)
+    (fetched / "notes.txt").unlink()
+    server.files["notes.txt"] = b"read it"
+    download(read_card(card_file), tmp_path, accept_licence=True)
+    assert room.receipt(fetched)[server.url("notes.txt")] == digest
+
+
+def test_no_card_fetches_without_encryption():
+    addresses = [item.url for name in card_names() for item in load_card(name).downloads]
+    assert addresses
+    assert all(url.startswith("https://") for url in addresses)
 
 
 def test_what_may_not_be_fetched(tmp_path: Path):

@@ -102,7 +102,7 @@ def test_jpeg(tmp_path: Path):
         ("wide.tif", _tiff(GRAY16.astype(np.uint32) * 5), "an image of uint32"),
         ("negative.tif", _tiff(GRAY8.astype(np.int16) - 50), "an image of int16"),
         ("empty.png", lambda p: p.touch(), "the file is empty"),
-        ("text.png", lambda p: p.write_text("<html>404</html>"), "not a readable image: cannot identify image file"),
+        ("text.png", lambda p: p.write_text("<html>404</html>"), "its content is of no known image format"),
         ("absent.png", lambda p: None, "no such file"),
         ("folder.png", lambda p: p.mkdir(), "cannot be read: Is a directory"),
     ],

@@ -175,6 +175,20 @@ def test_real_nuclei_as_the_data_science_bowl(shared_data: Path, tmp_path: Path)
     assert not np.array_equal(truths(wrong)[source.name].instances.to_masks(), stack)
 
 
+def test_sizes_are_compared_in_the_tables_that_have_them(
+    tmp_path: Path, cells: NDArray[np.uint16], picture: NDArray[np.uint8]
+):
+    rows = [row("a", cells > 0, height="40.0", width=" 50 ")]
+    opened = sartorius(tmp_path, rows, {"a": picture})
+    assert len(truths(opened)["a"].instances) == 1
+    text = (tmp_path / "train.csv").read_text().replace("height", "rows").replace("width", "columns")
+    (tmp_path / "train.csv").write_text(text)
+    assert len(truths(opened)["a"].instances) == 1
+    rows = [row("a", cells > 0, height=50, width=40)]  # the mask itself would fit either way
+    with pytest.raises(DataError, match=r"line 2 \(a\): height is 50, the image a\.png is 40 x 50"):
+        truths(sartorius(tmp_path, rows, {"a": picture}))
+
+
 def test_masks_that_overlap_and_an_image_without_any(
     tmp_path: Path, cells: NDArray[np.uint16], picture: NDArray[np.uint8]
 ):
@@ -200,6 +214,7 @@ def test_images_without_a_row_are_left_out_and_noted(
             r"1 of its 2 images are not there; the first: z .*train/\{id\}",
         ),
         (lambda rows: rows[1].update(height=41), r"line 3 \(a\): height is 41, the image a\.png is 40 x 50"),
+        (lambda rows: rows[1].update(width=""), r"line 3 \(a\): width is , the image a\.png is 40 x 50"),
         (lambda rows: rows[1].update(annotation="1 2 3"), r"line 3 \(a\): an RLE holds 3 numbers"),
         (lambda rows: rows[1].update(annotation="1999 3"), r"line 3 \(a\): an RLE reaches pixel 2001"),
         (lambda rows: rows[1].update(cell_type="glia"), r"line 3 \(a\): the class 'glia' is none of the card's"),

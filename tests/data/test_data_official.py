@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from skimage.measure import find_contours
 from bench.data import load_card, open_dataset
 from bench.data.check import check, open_and_check
 from bench.data.dataset import Dataset
+from bench.data.export import export
 from bench.data.prepare import prepare
+from bench.errors import DataError
 
 HEIGHT, WIDTH = 520, 704
 Picture = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -136,6 +139,53 @@ def test_livecell(pictures: list[Picture], tmp_path: Path, nested: bool):
     assert len(dataset.duplicates()) == 1
 
 
+LIVECELL_CARDS = ("livecell", "livecell_lines")
+
+
+def single_cells(root: Path, files: dict[str, Path], *, under: str, as_dictionary: bool) -> None:
+    """Take the annotations of all lines apart into ``<line>/{train,val,test}.json``; a line may lack some of them."""
+    for part, path in files.items():
+        content = json.loads(path.read_text())
+        for line in LINES:
+            images = [i for i in content["images"] if i["file_name"].startswith(f"{line}_")]
+            numbers = {i["id"] for i in images}
+            its = [a for a in content["annotations"] if a["image_id"] in numbers]
+            if images:
+                target = root / "livecell" / under / line.lower() / f"{part}.json"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                stored = {str(a["id"]): a for a in its} if as_dictionary else its
+                target.write_text(json.dumps(content | {"images": images, "annotations": stored}))
+        path.unlink()
+
+
+@pytest.mark.parametrize("as_dictionary", [True, False])
+@pytest.mark.parametrize("under", ["annotations/LIVECell_single_cells", "LIVECell_single_cells"])
+def test_livecell_annotations_of_single_lines(pictures: list[Picture], tmp_path: Path, under: str, as_dictionary: bool):
+    whole = {}
+    files = livecell(tmp_path, pictures, nested=True)
+    for name in LIVECELL_CARDS:
+        whole[name] = open_dataset(name, tmp_path, stand_in=False)
+    expected = livecell_expected(files, pictures)
+    single_cells(tmp_path, files, under=under, as_dictionary=as_dictionary)
+    assert len(list((tmp_path / "livecell" / under).rglob("*.json"))) == 4
+    for name in LIVECELL_CARDS:
+        dataset = open_dataset(name, tmp_path, stand_in=False)
+        same(dataset, expected)
+        assert dataset.content_hash == whole[name].content_hash
+        assert dataset.notes == ()
+
+
+def test_livecell_annotations_of_one_line_only(pictures: list[Picture], tmp_path: Path):
+    files = livecell(tmp_path, pictures, nested=False)
+    single_cells(tmp_path, files, under="annotations/LIVECell_single_cells", as_dictionary=False)
+    for line in ("huh7", "skbr3", "skov3"):
+        for path in (tmp_path / "livecell" / "annotations" / "LIVECell_single_cells" / line).iterdir():
+            path.unlink()
+    dataset = open_dataset("livecell", tmp_path, stand_in=False)
+    assert {sample.group for sample in dataset.everything()} == {"A172"}
+    assert dataset.split("a172/train").ids == dataset.split("train").ids
+
+
 def test_livecell_annotations_as_a_dictionary(pictures: list[Picture], tmp_path: Path):
     livecell(tmp_path / "list", pictures, nested=False)
     livecell(tmp_path / "dictionary", pictures, nested=False, as_dictionary=True)
@@ -170,7 +220,7 @@ def test_the_lines_of_livecell_as_classes(pictures: list[Picture], tmp_path: Pat
 
 def evican(root: Path, pictures: list[Picture], family: str, *, suffix: bool, with_boxes: bool) -> dict[str, Any]:
     """Cells of real images, each with an invented nucleus; one background image; no area, and no bbox if not wanted."""
-    cultures = ("C2C12", "HeLa", "hMSC", "A549")
+    cultures = ("C2C12", "HeLa", "hMSC", "A549", *(f"culture{i}" for i in range(26)))
     names = ["Cell", "Nucleus"] if family == "EVICAN2" else [f"{c}_{k}" for k in ("Cell", "Nucleus") for c in cultures]
     numbers = {name: i for i, name in enumerate(names, 1)}
     folder = root / "evican"
@@ -225,11 +275,52 @@ def test_the_three_settings_of_deepcis(pictures: list[Picture], tmp_path: Path):
     both, cells, nuclei = (
         open_dataset(n, tmp_path, stand_in=False) for n in ("evican60", "evican60_cell", "evican60_nucleus")
     )
-    assert len(both.task.classes) == 8
-    assert cells.task.classes == both.task.classes[:4]
-    assert nuclei.task.classes == both.task.classes[4:]
+    assert len(both.task.classes) == 60
+    assert cells.task.classes == both.task.classes[:30]
+    assert nuclei.task.classes == both.task.classes[30:]
     for whole, cell, nucleus in zip(both.everything(), cells.everything(), nuclei.everything(), strict=True):
         assert whole.instances.rles == cell.instances.rles + nucleus.instances.rles
+
+
+@pytest.mark.parametrize(("name", "count"), [("evican60", 60), ("evican60_cell", 30), ("evican60_nucleus", 30)])
+def test_files_of_evican2_are_not_taken_for_those_of_evican60(
+    pictures: list[Picture], tmp_path: Path, name: str, count: int
+):
+    evican(tmp_path, pictures, "EVICAN2", suffix=False, with_boxes=False)
+    found = {60: r"2 classes \(Cell, Nucleus\)", 30: r"1 classes \((Cell|Nucleus)\)"}[count]
+    complaint = rf"evican: its annotation files name {found}, {name} has {count} \(they may be the files of another"
+    for act in (
+        lambda: open_dataset(name, tmp_path, stand_in=False),
+        lambda: prepare(load_card(name), tmp_path / "evican", tmp_path / "again"),
+    ):
+        with pytest.raises(DataError, match=complaint) as caught:
+            act()
+        assert "\n" not in str(caught.value)
+
+
+def test_files_of_evican60_are_not_taken_for_those_of_evican2(pictures: list[Picture], tmp_path: Path):
+    evican(tmp_path, pictures, "EVICAN60", suffix=False, with_boxes=False)
+    with pytest.raises(DataError, match=r"the category 'C2C12_Cell' is no class of the card \(cell, nucleus\)"):
+        open_dataset("evican2", tmp_path, stand_in=False)
+
+
+def test_evican_unpacked_one_folder_deeper(pictures: list[Picture], tmp_path: Path):
+    expected = evican(tmp_path, pictures, "EVICAN2", suffix=True, with_boxes=True)
+    for part in ("train", "val", "eval"):
+        folder = tmp_path / "evican" / f"EVICAN_{part}2019"
+        folder.rename(tmp_path / "images")
+        (folder / "deep").mkdir(parents=True)
+        (tmp_path / "images").rename(folder / "deep" / "images")
+    same(open_dataset("evican2", tmp_path, stand_in=False), expected)
+
+
+def test_check_compares_the_instances_of_each_split(pictures: list[Picture], tmp_path: Path):
+    evican(tmp_path, pictures, "EVICAN2", suffix=True, with_boxes=True)
+    dataset, report = open_and_check("evican2", tmp_path, stand_in=False)
+    told = [f.text for f in report.findings if f.topic == "counts"]
+    count = sum(len(s.instances) for s in dataset.split("easy"))
+    assert f"{count} instances of easy, the card expects 374" in told
+    assert "5 images, the card expects 4738" in told
 
 
 # -- the others ----------------------------------------------------------------------------------------
@@ -293,6 +384,31 @@ def test_sartorius(pictures: list[Picture], tmp_path: Path):
     assert {dataset.task.classes[c] for s in dataset.split("train") for c in s.instances.class_ids} <= {
         "shsy5y", "astro", "cort",
     }  # fmt: skip
+    everything = dataset.everything().take(list(expected))
+    done = export(dataset, everything, "kaggle", tmp_path / "exported")  # in the order that the card reads
+    assert done.notes == ()
+    (folder / "train.csv").unlink()
+    (tmp_path / "exported" / "masks.csv").rename(folder / "train.csv")
+    again = open_dataset("sartorius", tmp_path, stand_in=False)
+    assert again.content_hash == dataset.content_hash
+    assert again.split("train")[0].group == dataset.split("train")[0].group
+
+
+def test_wells_of_sartorius_stay_together_in_a_scheme_of_their_own(pictures: list[Picture], tmp_path: Path):
+    folder, rows = tmp_path / "sartorius", []
+    for i in range(20):
+        save(folder / "train" / f"{i:012x}.png", np.roll(pictures[0][0][:40, :50], i))
+        rows.append([f"{i:012x}", "1 5", 50, 40, "cort", "x", "x", f"well{i // 4}", "x"])
+    header = ["id", "annotation", "width", "height", "cell_type", "plate_time", "sample_date", "sample_id", "elapsed"]
+    write_table(folder / "train.csv", header, rows)
+    dataset = open_dataset("sartorius", tmp_path, stand_in=False)
+    wells = {s: {sample.group for sample in dataset.split(s)} for s in ("sample/train", "sample/test", "train", "test")}
+    assert not wells["sample/train"] & wells["sample/test"]
+    assert [len(wells["sample/train"]), len(wells["sample/test"])] == [4, 1]
+    assert wells["train"] & wells["test"]
+    groups = [f.text for f in check(dataset).findings if f.topic == "groups"]
+    assert len(groups) == 1
+    assert groups[0].startswith("test and train share")
 
 
 def test_data_science_bowl(pictures: list[Picture], tmp_path: Path):
@@ -310,7 +426,37 @@ def test_data_science_bowl(pictures: list[Picture], tmp_path: Path):
     header = ["ImageId", "EncodedPixels", "Height", "Width", "Usage"]
     write_table(folder / "stage1_solution.csv", header, tables["test"])
     same(open_dataset("dsb2018_stage1", tmp_path, stand_in=False), expected)
-    same_after_preparing("dsb2018_stage1", tmp_path, folder)
+    dataset = same_after_preparing("dsb2018_stage1", tmp_path, folder)
+    for part, table in (("train", "stage1_train_labels.csv"), ("test", "stage1_solution.csv")):
+        assert export(dataset, dataset.split(part), "kaggle", tmp_path / part).notes == ()
+        (tmp_path / part / "masks.csv").replace(folder / table)
+    same(open_dataset("dsb2018_stage1", tmp_path, stand_in=False), expected)
+    notes = export(dataset, dataset.split("test"), "kaggle", tmp_path / "other", order="row").notes
+    assert notes == ("dsb2018_stage1 itself reads tables that count pixels along each column",)
+    tables["test"][0][2:4] = [WIDTH, HEIGHT]
+    write_table(folder / "stage1_solution.csv", header, tables["test"])
+    with pytest.raises(
+        DataError, match=rf"stage1_solution\.csv: line 2 .*: Height is {WIDTH}, the image .* is {HEIGHT} x"
+    ):
+        open_dataset("dsb2018_stage1", tmp_path, stand_in=False)
+
+
+@pytest.mark.parametrize("place", ["", "Mask R-CNN/", "archive"])
+def test_usiigaci_as_its_repository_has_it(shared_data: Path, tmp_path: Path, place: str):
+    card = load_card("usiigaci")
+    commit = Path(card.downloads[0].url).stem
+    if place == "archive":
+        place = f"Usiigaci-{commit}/Mask R-CNN/"
+    for i, name in enumerate(("set13", "set2", "set40")):
+        part = "" if not place else "val/" if i else "train/"
+        target = tmp_path / "usiigaci" / f"{place}{part}{name}"
+        shutil.copytree(shared_data / "usiigaci" / name, target)
+        (target / "feature_0.png").touch()
+    dataset = open_dataset("usiigaci", tmp_path, stand_in=False)
+    assert dataset.everything().ids == ("set13", "set2", "set40")
+    assert dataset.notes == ()
+    labels = np.asarray(Image.open(shared_data / "usiigaci" / "set13" / "instances_ids.png"))
+    assert len(dataset.everything()[0].instances) == len(np.unique(labels)) - 1
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,13 @@ def test_faults_of_a_prepared_folder(mine: Path, tmp_path: Path):
     (folder / "masks.bin").unlink()
     with pytest.raises(DataError, match=r"masks\.bin: cannot be read: No such file"):
         open_dataset("mine", tmp_path / "root")
+    index = bytearray((folder / "index.msgpack").read_bytes())
+    index[-3] ^= 1
+    (folder / "index.msgpack").write_bytes(bytes(index))
+    with pytest.raises(
+        DataError, match=r"index\.msgpack: not the index of a prepared data set: its digest is not that"
+    ):
+        verify(folder)
     (folder / "index.msgpack").write_bytes(b"\x00")
     with pytest.raises(DataError, match=r"index\.msgpack: not the index of a prepared data set"):
         open_dataset("mine", tmp_path / "root")

@@ -142,6 +142,33 @@ def test_parts_of_mask_folders(tmp_path: Path, picture: NDArray[np.uint8]):
     assert [e.part for e in flat.index().entries] == ["train"]
 
 
+def test_masks_without_an_image_are_noted(tmp_path: Path, picture: NDArray[np.uint8]):
+    for name in ("a", "b"):
+        write_folder(tmp_path, name, picture, np.ones((1, 40, 50), np.bool_))
+    shutil.rmtree(tmp_path / "b" / "images")
+    (tmp_path / "neither").mkdir()
+    index = reader(FOLDERS, tmp_path).index()
+    assert [e.id for e in index.entries] == ["a"]
+    assert index.notes == (f"{tmp_path / 'b'}: masks without a folder images beside them, left out",)
+
+
+def test_masks_of_a_kind_that_is_not_read(tmp_path: Path, picture: NDArray[np.uint8]):
+    folder = write_folder(tmp_path, "a", picture, np.ones((1, 40, 50), np.bool_))
+    Image.fromarray(picture).save(folder / "masks" / "001.gif")
+    for litter in ("Thumbs.db", ".DS_Store"):
+        (folder / "masks" / litter).touch()
+    opened = reader(FOLDERS, tmp_path)
+    assert opened.index().notes == (
+        f"{folder / 'masks'}: 1 files that are no mask images (the first: 001.gif), left out",
+    )
+    assert len(truths(opened)["a"].instances) == 1
+    (folder / "masks" / "000.png").unlink()
+    with pytest.raises(DataError, match=r"a/masks: none of its 1 files is a mask image; the first: 001\.gif"):
+        opened.index()
+    (folder / "masks" / "001.gif").unlink()
+    assert len(truths(opened)["a"].instances) == 0
+
+
 def test_faults_of_mask_folders(tmp_path: Path, picture: NDArray[np.uint8]):
     with pytest.raises(DataError, match="no image folder in it"):
         reader(FOLDERS, tmp_path).index()
@@ -291,6 +318,32 @@ def test_faults_of_pairs(tmp_path: Path, cells: NDArray[np.uint16], picture: NDA
         truths(reader(PAIRS, tmp_path))
 
 
+def test_image_files_with_another_suffix_are_noted(
+    tmp_path: Path, cells: NDArray[np.uint16], picture: NDArray[np.uint8]
+):
+    write_pair(tmp_path, "a", picture, cells)
+    for name in ("b.jpeg", "c.tiff", "y.PNG", "d.gif", "notes.txt", ".hidden.tif"):
+        (tmp_path / "images" / name).touch()
+    (tmp_path / "labels" / "b.tif").touch()
+    index = reader(PAIRS, tmp_path).index()
+    assert [e.id for e in index.entries] == ["a"]
+    told = "image files with a suffix that the card does not name"
+    assert index.notes == (
+        f"{tmp_path / 'images'}: 4 {told} (b.jpeg), left out",
+        f"{tmp_path / 'labels'}: 1 {told} (b.tif), left out",
+    )
+
+
+def test_other_files_beside_an_image_of_a_fixed_name_are_nothing_to_tell(
+    tmp_path: Path, cells: NDArray[np.uint16], picture: NDArray[np.uint8]
+):
+    for name, array in (("raw.png", picture), ("ids.png", cells), ("overview.jpg", picture)):
+        (tmp_path / "set1").mkdir(exist_ok=True)
+        Image.fromarray(array).save(tmp_path / "set1" / name)
+    table = {"name": "label_pairs", "images": ["{set}/raw.png"], "labels": ["{set}/ids.png"]}
+    assert reader(table, tmp_path).index().notes == ()
+
+
 def test_one_id_for_two_images(tmp_path: Path, cells: NDArray[np.uint16], picture: NDArray[np.uint8]):
     write_pair(tmp_path / "x", "a", picture, cells)
     write_pair(tmp_path / "y", "a", picture, cells)
@@ -434,6 +487,44 @@ def test_annotations_without_a_mask_are_left_out_and_noted(
     ]
 
 
+def test_polygons_of_fewer_than_three_points_are_counted(
+    tmp_path: Path, cells: NDArray[np.uint16], picture: NDArray[np.uint8]
+):
+    """LIVECell and others have parts of one or two points beside the outline of a cell."""
+    content = coco_file(cells, "compressed")
+    square = [2, 2, 12, 2, 12, 9, 2, 9]
+    content["annotations"][1]["segmentation"] = [[50, 50, 60, 60], square, [3, 3]]
+    content["annotations"][3]["segmentation"] = [square, [8, 8, 9, 9]]
+    write_coco(tmp_path, content, {"a.png": picture})
+    truth = truths(reader(COCO_TABLE, tmp_path))["a"]
+    assert len(truth.instances) == 5
+    assert truth.notes == (
+        f"{tmp_path / 'train.json'}: 3 polygons of a (the first of annotation 1) have fewer than 3 points, left out",
+    )
+    drawn = coco_mask.decode(coco_mask.frPyObjects([square], 40, 50)[0])
+    assert np.array_equal(truth.instances.mask(1), drawn.astype(bool))
+
+
+def test_several_annotation_files_are_a_part_together(
+    tmp_path: Path, cells: NDArray[np.uint16], picture: NDArray[np.uint8]
+):
+    images = {}
+    for line in ("bv2", "a172"):
+        content = coco_file(cells, "compressed")
+        content["images"][0]["file_name"] = f"{line}.png"
+        content["categories"].append({"id": 9, "name": f"only in {line}"})
+        images[f"{line}.png"] = picture
+        (tmp_path / line).mkdir()
+        write_coco(tmp_path, content, images, f"{line}/train.json")
+    Image.fromarray(picture).save(tmp_path / "images" / "1_Background.png")
+    annotations = {"train": ["all.json", "{line}/train.json"]}
+    table = COCO_TABLE | {"annotations": annotations, "ignore": ["only*"], "without_annotations": ["*Background.*"]}
+    found = truths(reader(table, tmp_path))
+    assert {name: len(truth.instances) for name, truth in found.items()} == {"a172": 5, "bv2": 5, "1_Background": 0}
+    write_coco(tmp_path, coco_file(cells, "compressed"), {"a.png": picture}, "all.json")
+    assert set(truths(reader(table, tmp_path))) == {"a", "1_Background"}  # the first path that is there
+
+
 def test_categories_become_classes(tmp_path: Path, cells: NDArray[np.uint16], picture: NDArray[np.uint8]):
     content = coco_file(cells, "compressed")
     content["categories"] = [{"id": 5, "name": "Nucleus"}, {"id": 1, "name": "Cell"}, {"id": 8, "name": "MCF7"}]
@@ -490,6 +581,39 @@ def test_background_images_that_no_file_lists(tmp_path: Path, cells: NDArray[np.
     )
     found = truths(reader(COCO_TABLE | {"without_annotations": ["*Background.*"]}, tmp_path))
     assert {name: len(truth.instances) for name, truth in found.items()} == {"a": 5, "7_Background": 0}
+
+
+def test_background_images_are_found_where_listed_ones_are(
+    tmp_path: Path, cells: NDArray[np.uint16], picture: NDArray[np.uint8]
+):
+    write_coco(tmp_path, coco_file(cells, "compressed"), {"unpacked/deep/a.png": picture})
+    for name in ("unpacked/deep/7_Background.png", "8_Background.png", "__MACOSX/9_Background.png"):
+        (tmp_path / "images" / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(picture).save(tmp_path / "images" / name)
+    table = COCO_TABLE | {"without_annotations": ["*Background.*"], "images": ["images", "images/unpacked", "copy"]}
+    shutil.copytree(tmp_path / "images", tmp_path / "copy")
+    found = truths(reader(table, tmp_path))
+    assert {name: len(t.instances) for name, t in found.items()} == {"a": 5, "7_Background": 0, "8_Background": 0}
+
+
+def test_one_name_in_two_folders(tmp_path: Path, cells: NDArray[np.uint16], picture: NDArray[np.uint8]):
+    content = coco_file(cells, "compressed")
+    content["images"][0]["file_name"] = "A172_Phase_1.png"
+    write_coco(tmp_path, content, {"BV2/A172_Phase_1.png": 255 - picture, "old/A172/A172_Phase_1.png": picture})
+    with pytest.raises(
+        DataError, match=r"train\.json: its image A172_Phase_1\.png may be \S*BV2\S* or \S*old/A172\S*, which differ"
+    ):
+        reader(COCO_TABLE, tmp_path).index()
+    by_line = reader(COCO_TABLE | {"names": "{group}_Phase_{rest}"}, tmp_path)
+    assert by_line.index().entries[0].image == tmp_path / "images" / "old" / "A172" / "A172_Phase_1.png"
+    content["images"][0]["file_name"] = "train/BV2/A172_Phase_1.png"
+    write_coco(tmp_path, content, {})
+    opened = reader(COCO_TABLE | {"names": "{group}_Phase_{rest}"}, tmp_path)
+    assert np.array_equal(opened.image(opened.index().entries[0]), 255 - picture)
+    shutil.copy(tmp_path / "images" / "BV2" / "A172_Phase_1.png", tmp_path / "images" / "old" / "A172")
+    content["images"][0]["file_name"] = "A172_Phase_1.png"
+    write_coco(tmp_path, content, {})
+    assert len(reader(COCO_TABLE, tmp_path).index().entries) == 1  # copies of one image
 
 
 def test_a_folder_of_images_for_each_part(tmp_path: Path, cells: NDArray[np.uint16], picture: NDArray[np.uint8]):

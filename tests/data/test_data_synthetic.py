@@ -16,13 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from bench.data import open_dataset, synthetic
 from bench.data.cards import load_card
 from bench.data.synthetic import _exact, make_generator
-from bench.data.synthetic._shapes import GRID, Rod, Warp, curve, draw, tip
+from bench.data.synthetic._paint import tidy
+from bench.data.synthetic._shapes import GRID, Rod, Warp, cover, curve, draw, tip
 from bench.errors import DataError, OutputError
 
 SHAPE = (80, 90)
@@ -73,6 +77,22 @@ def test_blur_is_a_mean_over_squares(radius: int):
     assert np.abs(_exact.blur(field, radius, 2) - twice).max() <= 1.01
 
 
+@pytest.mark.parametrize(("doublings", "most"), [(1, 2000), (2, 2000), (3, 2000), (4, 2000)])
+def test_a_tent_is_two_means_one_after_the_other(doublings: int, most: int):
+    field = _exact.Draws("tent").integers(-most, most, (31, 44))
+    weights = np.convolve(np.full(1 << doublings, 0.5**doublings), np.full(1 << doublings, 0.5**doublings))
+    expected = field.astype(np.float64)
+    for axis in (0, 1):
+        expected = ndimage.convolve1d(expected, weights, axis, mode="nearest")
+    assert np.abs(_exact.tent(field.astype(np.int16), doublings) - expected).max() <= 2.01
+
+
+def test_smooth_noise_is_the_same_where_it_needs_wider_numbers():
+    narrow, wide = (_exact.smooth_noise(_exact.Draws("wide"), (60, 50), 40, most) for most in (400, 800))
+    assert np.abs(wide - 2 * narrow).max() <= 3
+    assert np.abs(wide).max() > 400
+
+
 def test_smooth_noise_is_smooth_and_bounded():
     noise = _exact.smooth_noise(_exact.Draws("smooth"), (70, 90), 16, 100)
     assert noise.shape == (70, 90)
@@ -100,6 +120,49 @@ def test_rods_are_cut_off_at_the_image():
     assert draw([Rod(-99 * GRID, 5, 20, -80 * GRID, 5, 20, 9)], SHAPE, STILL) is None
     canvas = draw([Rod(0, 0, 80, 0, 0, 80, 9), Rod(-99 * GRID, 5, 20, -80 * GRID, 5, 20, 9)], SHAPE, STILL)
     assert (canvas.top, canvas.left) == (0, 0)
+
+
+def test_a_warp_moves_outlines_up_to_the_border():
+    shape = (38, 43)
+    rows, columns = (_exact.smooth_noise(_exact.Draws(text), shape, 6, 40) for text in ("rows", "columns"))
+    rods = [
+        Rod(40, 300, 30, 200, 340, 12, 300),
+        Rod(290, 10, 50, 290, 90, 20, 90, 3),
+        Rod(150, 150, 60, 150, 150, 60, 40),
+    ]
+    which, places, heights = cover(rods, shape, Warp(rows, columns))
+    assert heights.min() > 0
+    for index, rod in enumerate(rods):
+        found = np.zeros(shape, np.int32)
+        found.reshape(-1)[places[which == index]] = heights[which == index]
+        y = np.arange(shape[0])[:, None] * GRID + rows - rod.y0
+        x = np.arange(shape[1]) * GRID + columns - rod.x0
+        along_y, along_x = rod.y1 - rod.y0, rod.x1 - rod.x0
+        foot = np.clip((y * along_y + x * along_x) / max(along_y**2 + along_x**2, 1), 0, 1)
+        distance = np.hypot(y - foot * along_y, x - foot * along_x)
+        radius = rod.radius0 + foot * (rod.radius1 - rod.radius0)
+        expected = np.minimum((1 - (distance / radius) ** 2) * rod.flatness, 1) * rod.thickness
+        off = np.abs(found - np.maximum(expected, 0))
+        assert off.max() <= 0.2 * rod.thickness
+        assert off.mean() <= 0.01 * rod.thickness
+        assert (found > 0).sum() == pytest.approx((expected > 0).sum(), rel=0.05)
+
+
+@given(
+    arrays(np.uint16, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 3)), st.integers(1, 6)
+)
+def test_tidying_keeps_the_largest_piece_of_each_body(labels: NDArray[np.uint16], smallest: int):
+    expected = np.zeros_like(labels)
+    number = 0
+    for body in np.unique(labels[labels > 0]):
+        pieces, _ = ndimage.label(labels == body)
+        sizes = np.bincount(pieces.ravel())[1:]
+        if sizes.max() >= smallest:
+            number += 1
+            expected[pieces == sizes.argmax() + 1] = number
+    found = tidy(labels, smallest)
+    assert found.dtype == labels.dtype
+    assert np.array_equal(found, expected)
 
 
 def test_a_curve_becomes_thinner_and_hangs_together():

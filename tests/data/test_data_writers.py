@@ -221,6 +221,26 @@ def test_tiff_files_as_tifffile_reads_them(tmp_path_factory: pytest.TempPathFact
     assert np.array_equal(np.asarray(Image.open(path)), array)
 
 
+def test_a_table_with_further_columns(tmp_path: Path):
+    stack = np.zeros((2, 3, 4), np.bool_)
+    stack[0, 0, :2] = stack[1, 1:, 3] = True
+    images = [
+        Annotated("a", Instances.from_masks(stack, class_ids=[1, 0]), group="well, 7"),
+        Annotated("b", Instances.empty(5, 6)),
+    ]
+    columns = {"class_column": "cell_type", "height_column": "h", "width_column": "w", "group_column": "sample_id"}
+    count = write_kaggle(
+        tmp_path / "t.csv", images, "row", mask_column="annotation", classes=("astro", "cort"), **columns
+    )
+    assert count == 3
+    assert (tmp_path / "t.csv").read_text().splitlines() == [
+        "id,annotation,w,h,cell_type,sample_id",
+        'a,1 2,4,3,cort,"well, 7"',
+        'a,8 1 12 1,4,3,astro,"well, 7"',
+        "b,,6,5,,",
+    ]
+
+
 # -- whatever the masks -----------------------------------------------------------------------------------
 
 MASKS = (

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import filecmp
 import mmap
 from collections import Counter
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import Any, Literal
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -47,6 +48,14 @@ class _File(msgspec.Struct):
     annotations: msgspec.Raw = msgspec.Raw(b"[]")
 
 
+class _Annotations(NamedTuple):
+    """An annotation file that was read."""
+
+    path: Path
+    file: _File
+    annotations: list[_Annotation]
+
+
 class _RunLengths(msgspec.Struct):
     size: tuple[int, int]
     counts: str | list[int]
@@ -59,7 +68,7 @@ _FLAT_POLYGON = msgspec.json.Decoder(_Polygon)
 
 
 class Coco(Reader):
-    """Annotations in COCO JSON, one file a part.
+    """Annotations in COCO JSON, one file a part or several.
 
     Polygons become masks by the COCO API's own rasteriser; several polygons of one annotation are one instance.
     ``bbox`` and ``area`` are not needed: boxes and areas are those of the masks. ``iscrowd`` marks regions that a
@@ -72,12 +81,14 @@ class Coco(Reader):
         """Options of the format.
 
         Attributes:
-            annotations: part -> paths that its file may have, relative to the data set's folder; parts of which
-                there is no file are left out; at least one must be.
+            annotations: part -> paths that its file may have, relative to the data set's folder; the first that is
+                there is taken. A path with a field (``{line}/train.json``) stands for all files that fit it, which
+                are then the part together. Parts of which there is no file are left out; at least one must be.
             images: folders in which an image's ``file_name`` is looked for, in this order, ``{part}`` being the part;
-                or part -> such folders. Where none has it, the bare name is looked for in all their folders.
-            without_annotations: patterns (``*`` and ``?``) of files in those folders that are images without any
-                instance although the annotation file does not list them.
+                or part -> such folders. Where none has it, the bare name is looked for in all their folders; of
+                several files of that name, the one in the folder that ``file_name`` or the image's group names.
+            without_annotations: patterns (``*`` and ``?``) of files in those folders, however deep, that are images
+                without any instance although no annotation file lists them.
             classes: where the class of an annotation comes from: ``card``: its category, as ``categories`` says;
                 ``categories``: its category, and the classes are all categories of the files, by their number;
                 ``group``: the group of its image.
@@ -125,18 +136,14 @@ class Coco(Reader):
             )
         entries: dict[str, Entry] = {}
         notes: list[str] = []
-        files: dict[str, tuple[Path, _File, list[_Annotation]]] = {}
-        for part, names in self.options.annotations.items():
-            path = next((self.root / n for n in names if (self.root / n).is_file()), None)
-            if path is not None:
-                files[part] = (path, *_load(path))
+        files = {part: [_load(path) for path in self._annotation_files(part)] for part in self.options.annotations}
         if self.options.classes == "categories":
-            self.classes = self._all_categories(file for _, file, _ in files.values())
-        for part, (path, file, its) in files.items():
-            for entry in self._part(part, path, file, its, notes):
+            self.classes = self._all_categories(file.file for its in files.values() for file in its)
+        for part, its in files.items():
+            for entry in self._part(part, its, notes) if its else ():
                 if entry.id in entries:
                     raise DataError(
-                        f"{path}: the image id {entry.id!r} comes twice",
+                        f"{entry.truth[0]}: the image id {entry.id!r} comes twice",
                         "set id in the card's format to what tells them apart",
                     )
                 entries[entry.id] = entry
@@ -185,19 +192,43 @@ class Coco(Reader):
             )
         return np.full(len(categories), by_name[group], np.int64)
 
-    # -- one annotation file ------------------------------------------------------------------------
+    # -- one part -----------------------------------------------------------------------------------
 
-    def _part(
-        self, part: str, path: Path, file: _File, annotations: list[_Annotation], notes: list[str]
-    ) -> list[Entry]:
-        class_of = self._class_of(file, path)
+    def _annotation_files(self, part: str) -> list[Path]:
+        """The first of the paths that a part's files may have, or all that fit it."""
+        for name in self.options.annotations[part]:
+            if patterns.fields_of(name):
+                found = [path for path, _ in patterns.find(self.root, name)]
+            else:
+                found = [self.root / name] if (self.root / name).is_file() else []
+            if found:
+                return found
+        return []
+
+    def _part(self, part: str, sources: list[_Annotations], notes: list[str]) -> list[Entry]:
+        """The images that a part's files list, then those that no file lists."""
+        entries: list[Entry] = []
+        for source in sources:
+            entries += self._listed(part, source, notes)
+        listed = {entry.image for entry in entries}
+        path = sources[0].path
+        for found in self._unlisted(part):
+            if found not in listed:
+                image = _Image(id=f"unlisted {found.name}", file_name=found.name)
+                entries.append(Entry(self._id(image, part), found, (path,), part, self._group(image), (image, [], {})))
+        return entries
+
+    def _listed(self, part: str, source: _Annotations, notes: list[str]) -> list[Entry]:
+        path = source.path
+        class_of = self._class_of(source.file, path)
+        images = list(_values(source.file.images))
         by_image: dict[int | str, list[_Annotation]] = {}
-        for image in _values(file.images):
+        for image in images:
             if image.id in by_image:
                 raise DataError(f"{path}: two images have the id {image.id}")
             by_image[image.id] = []
         strays: Counter[int | str] = Counter()
-        for annotation in annotations:
+        for annotation in source.annotations:
             if annotation.category_id not in class_of:
                 raise DataError(
                     f"{path}: annotation {annotation.id} has the category {annotation.category_id}, which is not listed"
@@ -212,14 +243,7 @@ class Coco(Reader):
             notes.append(
                 f"{path}: {strays.total()} annotations of images that are not listed (the first: {first}), left out"
             )
-        files = self._files(part, path, list(_values(file.images)))
-        listed = set(files.values())
-        for found in self._unlisted(part):
-            if found not in listed:
-                image = _Image(id=f"unlisted {found.name}", file_name=found.name)
-                by_image[image.id] = []
-                files[image.file_name] = found
-                file = _File([*_values(file.images), image], file.categories)
+        files = self._files(part, path, images)
         return [
             Entry(
                 self._id(image, part),
@@ -229,7 +253,7 @@ class Coco(Reader):
                 self._group(image),
                 (image, by_image[image.id], class_of),
             )
-            for image in _values(file.images)
+            for image in images
         ]
 
     def _class_of(self, file: _File, path: Path) -> dict[int, int | None]:
@@ -266,22 +290,29 @@ class Coco(Reader):
         return [self.root / patterns.fill(folder, {"part": part}) for folder in folders]
 
     def _unlisted(self, part: str) -> list[Path]:
-        """Images without any instance that no annotation file names."""
-        wanted = self.options.without_annotations
-        return sorted(p for root in self._roots(part) for pattern in wanted for p in root.glob(pattern) if p.is_file())
+        """Images without any instance that no annotation file names; of several copies, that in the first folder."""
+        found: dict[str, Path] = {}
+        for root in self._roots(part):
+            here = {p for pattern in self.options.without_annotations for p in root.rglob(pattern)}
+            for path in here.difference(found.values()):
+                if _is_visible(path, root):
+                    found.setdefault(path.relative_to(root).as_posix(), path)
+        return sorted(found.values())
 
     def _files(self, part: str, path: Path, images: list[_Image]) -> dict[str, Path]:
         """File name in the JSON -> file on disk."""
         roots = self._roots(part)
         found: dict[str, Path] = {}
         missing: list[str] = []
-        anywhere: dict[str, Path] | None = None
+        anywhere: list[dict[str, list[Path]]] | None = None
         for image in images:
             direct = next((r / image.file_name for r in roots if (r / image.file_name).is_file()), None)
             if direct is None:
                 if anywhere is None:
-                    anywhere = {p.name: p for r in reversed(roots) for p in sorted(r.rglob("*")) if p.is_file()}
-                direct = anywhere.get(Path(image.file_name).name)
+                    anywhere = [_by_name(root) for root in roots]
+                name = PurePosixPath(image.file_name).name
+                candidates = next((by_name[name] for by_name in anywhere if name in by_name), None)
+                direct = None if candidates is None else self._only(image, candidates, path)
             if direct is None:
                 missing.append(image.file_name)
             else:
@@ -292,6 +323,29 @@ class Coco(Reader):
                 f"looked in {', '.join(str(r) for r in roots)}",
             )
         return found
+
+    def _only(self, image: _Image, candidates: list[Path], path: Path) -> Path:
+        """The one of several files of a name that an annotation file means.
+
+        Raises:
+            DataError: nothing tells which.
+        """
+        if len(candidates) == 1:
+            return candidates[0]
+        folders = [name.lower() for name in PurePosixPath(image.file_name).parts[:-1]]
+        shared = [_shared_end(folders, [name.lower() for name in c.parts[:-1]]) for c in candidates]
+        nearest = [c for c, length in zip(candidates, shared, strict=True) if length == max(shared)]
+        group = (self._group(image) or "").lower()
+        of_group = [c for c in nearest if group and c.parent.name.lower() == group]
+        if len(of_group) == 1:
+            return of_group[0]
+        other = next((c for c in nearest[1:] if not filecmp.cmp(nearest[0], c, shallow=False)), None)
+        if other is not None:
+            raise DataError(
+                f"{path}: its image {image.file_name} may be {nearest[0]} or {other}, which differ",
+                "take away the one that is not meant, or put its folder before the file_name",
+            )
+        return nearest[0]
 
     def _id(self, image: _Image, part: str) -> str:
         name = Path(image.file_name)
@@ -308,7 +362,32 @@ def _values(items: Any) -> Any:
     return items.values() if isinstance(items, dict) else items
 
 
-def _load(path: Path) -> tuple[_File, list[_Annotation]]:
+def _is_visible(path: Path, root: Path) -> bool:
+    """Whether it is a file, and neither hidden nor what macOS puts beside the files of an archive."""
+    inside = path.relative_to(root).parts
+    return not any(name.startswith(".") or name == "__MACOSX" for name in inside) and path.is_file()
+
+
+def _by_name(root: Path) -> dict[str, list[Path]]:
+    """Bare name -> the files of that name anywhere under a folder, sorted."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(root.rglob("*")):
+        if _is_visible(path, root):
+            found.setdefault(path.name, []).append(path)
+    return found
+
+
+def _shared_end(wanted: list[str], parts: list[str]) -> int:
+    """How many names two paths have in common, from their ends."""
+    length = 0
+    for one, other in zip(reversed(wanted), reversed(parts), strict=False):
+        if one != other:
+            break
+        length += 1
+    return length
+
+
+def _load(path: Path) -> _Annotations:
     try:
         with path.open("rb") as opened:
             data = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)  # its pages need not stay in memory
@@ -319,7 +398,7 @@ def _load(path: Path) -> tuple[_File, list[_Annotation]]:
     file: _File = _decoded(data, _File, path, "the file")
     is_dictionary = bytes(memoryview(file.annotations)[:1]) == b"{"
     kind: Any = dict[str, _Annotation] if is_dictionary else list[_Annotation]
-    return file, list(_values(_decoded(file.annotations, kind, path, "annotations")))
+    return _Annotations(path, file, list(_values(_decoded(file.annotations, kind, path, "annotations"))))
 
 
 def _decoded(data: mmap.mmap | msgspec.Raw, kind: Any, path: Path, what: str) -> Any:
@@ -342,11 +421,14 @@ def _masks(
     places: list[int] = []
     farthest, near = 10 * (height + width), min(height, width) + 1
     outside: list[int] = []
+    lines: list[int] = []
     for i, segmentation in enumerate(_segmentations(entry, annotations)):
         if isinstance(segmentation, _RunLengths):
             masks.append(_from_run_lengths(segmentation, height, width, _where(entry, annotations[i])))
             continue
         polygons = [p for p in segmentation or () if len(p) >= 6]
+        if polygons:
+            lines += [i] * (len(segmentation or ()) - len(polygons))
         for polygon in polygons:
             if len(polygon) % 2:
                 numbers = f"a polygon of {len(polygon)} numbers, which are not pairs of x and y"
@@ -370,6 +452,10 @@ def _masks(
             notes.append(f"{_where(entry, annotations[i])}: no mask, left out")
     for i, drawn in zip(places, coco_mask.frPyObjects(single, height, width) if single else (), strict=True):
         masks[i] = drawn["counts"]
+    if lines:
+        first = annotations[lines[0]].id
+        what = f"{len(lines)} polygons of {entry.id} (the first of annotation {first}) have fewer than 3 points"
+        notes.append(f"{entry.truth[0]}: {what}, left out")
     if outside:
         first = annotations[outside[0]].id
         notes.append(f"{entry.truth[0]}: {len(set(outside))} annotations of {entry.id} (the first: {first}) {CUT_OFF}")

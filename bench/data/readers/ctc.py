@@ -27,7 +27,7 @@ class CellTrackingChallenge(Reader):
 
     Every annotated frame is an image of the part ``<sequence>-gold`` or ``<sequence>-silver``, so that a frame with
     both truths is there twice; its group is the sequence. Frames without truth are left out: they are not scored.
-    Gold truth need not hold every cell of its frame.
+    Truth without its frames is left out too; both are noted. Gold truth need not hold every cell of its frame.
     """
 
     format = "ctc"
@@ -54,8 +54,9 @@ class CellTrackingChallenge(Reader):
                 found = list(self._truth_of(sequence, frames, kind, notes))
                 annotated.update(entry.key for entry in found)
                 entries += found
-            if annotated and (without := len(frames) - len(annotated)):
+            if without := len(frames) - len(annotated):
                 notes.append(f"{sequence}: {without} of its {len(frames)} frames have no truth, left out")
+        notes += self._truth_without_frames()
         if not entries:
             raise DataError(
                 f"{self.root}: no annotated frame in it",
@@ -73,6 +74,16 @@ class CellTrackingChallenge(Reader):
                 f"{path}: the label image is {shape} pixels, its frame {entry.image.name} is {height} x {width}"
             )
         return Truth(Instances.from_label_map(labels))
+
+    def _truth_without_frames(self) -> Iterator[str]:
+        """A note for each folder of truth whose sequence is not there."""
+        for kind in self.options.truth:
+            for folder in sorted(self.root.glob(f"*{_FOLDERS[kind]}/SEG")):
+                sequence = folder.parent.name.removesuffix(_FOLDERS[kind])
+                if not _SEQUENCE.fullmatch(sequence) or (self.root / sequence).is_dir():
+                    continue
+                if masks := len(_numbered(folder, _MASK)):
+                    yield f"{folder}: {masks} label images without the folder {sequence} of their frames, left out"
 
     def _truth_of(self, sequence: Path, frames: dict[int, Path], kind: Truths, notes: list[str]) -> Iterator[Entry]:
         folder = self.root / f"{sequence.name}{_FOLDERS[kind]}" / "SEG"

@@ -37,7 +37,7 @@ class KaggleCsv(Reader):
             id: column of the image's id.
             mask: column of the mask.
             class_column: column of the class, by a name of the card's task; where there is none all are the first.
-            height: column of the image's height, checked against the image; or None.
+            height: column of the image's height, checked against the image in the tables that have it; or None.
             width: the same for its width.
             group: column of the image's group, or None.
         """
@@ -92,7 +92,7 @@ class KaggleCsv(Reader):
         for line, row in entry.key:
             where = f"{entry.truth[0]}: line {line} ({entry.id})"
             for name, size in ((self.options.height, height), (self.options.width, width)):
-                if name is not None and row[name].strip() != str(size):
+                if name in row and not _is(row[name], size):
                     raise DataError(
                         f"{where}: {name} is {row[name]}, the image {entry.image.name} is {height} x {width}"
                     )
@@ -110,7 +110,8 @@ class KaggleCsv(Reader):
             yield from (Entry(i, path, (), part) for i, path in files.items())
             return
         rows: dict[str, list[tuple[int, dict[str, str]]]] = {}
-        for line, row in _rows(table, self._columns()):
+        sizes = [c for c in (self.options.height, self.options.width) if c is not None]
+        for line, row in _rows(table, self._columns(), sizes):
             rows.setdefault(row[self.options.id], []).append((line, row))
         if missing := sorted(set(rows) - set(files)):
             raise DataError(
@@ -120,12 +121,12 @@ class KaggleCsv(Reader):
         if unnamed := sorted(set(files) - set(rows)):
             notes.append(f"{table}: {len(unnamed)} images have no row (the first: {unnamed[0]}), left out")
         for image_id, its in rows.items():
-            group = its[0][1][self.options.group] if self.options.group else None
+            group = (its[0][1][self.options.group].strip() or None) if self.options.group else None
             yield Entry(image_id, files[image_id], (table,), part, group, tuple(its))
 
     def _columns(self) -> list[str]:
         o = self.options
-        return [c for c in (o.id, o.mask, o.class_column, o.height, o.width, o.group) if c is not None]
+        return [c for c in (o.id, o.mask, o.class_column, o.group) if c is not None]
 
     def _class(self, row: dict[str, str], where: str) -> int:
         if self.options.class_column is None:
@@ -137,8 +138,16 @@ class KaggleCsv(Reader):
         return by_name[name]
 
 
-def _rows(path: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows of a table, each with its line and the wanted columns only."""
+def _is(text: str, size: int) -> bool:
+    """Whether a field says that size; tables that were written from numbers with gaps say 520.0."""
+    try:
+        return float(text) == size
+    except ValueError:
+        return False
+
+
+def _rows(path: Path, columns: list[str], optional: list[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a table, each with its line and the wanted columns only, the optional ones where they are there."""
     csv.field_size_limit(sys.maxsize)  # a large mask is longer than the module's default allows
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -146,7 +155,7 @@ def _rows(path: Path, columns: list[str]) -> Iterator[tuple[int, dict[str, str]]
             header = next(reader, [])
             if missing := [c for c in columns if c not in header]:
                 raise DataError(f"{path}: no column {missing[0]!r}", f"its columns: {', '.join(header) or 'none'}")
-            places = {c: header.index(c) for c in columns}
+            places = {c: header.index(c) for c in (*columns, *optional) if c in header}
             for row in reader:
                 if not row:
                     continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,14 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.data import patterns
-from bench.data.images import read_labels
+from bench.data.images import IMAGE_SUFFIXES, read_labels
 from bench.data.readers.base import Entry, Index, Reader, Truth
 from bench.errors import DataError
 from bench.instances import Instances
 
+_IMAGE_LIKE = frozenset((*IMAGE_SUFFIXES, ".gif", ".webp", ".jp2", ".ppm", ".pgm"))
+"""Suffixes of files that a person would take for images, lower case."""
+
 
 class LabelPairs(Reader):
-    """Pairs of an image and a label image.
+    """Pairs of an image and a label image. Image files that fit a pattern but for their suffix are left out and noted.
 
     The patterns are paths relative to the data set's folder, with the fields of :mod:`bench.data.patterns`:
     ``{part}/images/{group}_{frame}.png``. The label image of an image is the path that the same fields give. The
@@ -80,14 +83,15 @@ class LabelPairs(Reader):
                 used.update(entry.truth)
         if not entries:
             raise DataError(f"{self.root}: no image in it", f"expected {' or '.join(self.options.images)}")
-        lonely = {
-            path
+        labels = {
+            path: fields.get("part", "")
             for its in self._labels().values()
             for pattern in its
             for path, fields in patterns.find(self.root, pattern)
-            if fields.get("part", "") not in self.options.unlabelled
-        } - used.union(seen)
+        }
+        lonely = {p for p, part in labels.items() if part not in self.options.unlabelled} - used.union(seen)
         notes = [f"{path}: a label image without an image, left out" for path in sorted(lonely)]
+        notes += self._other_suffixes(seen.union(used, labels))
         return Index(tuple(entries[i] for i in sorted(entries)), tuple(notes))
 
     def truth(self, entry: Entry, height: int, width: int) -> Truth:
@@ -109,6 +113,18 @@ class LabelPairs(Reader):
             return Truth(found[0], tuple(notes))
         rles = tuple(counts for instances in found for counts in instances.rles)
         return Truth(Instances(height, width, rles, np.concatenate([i.class_ids for i in found])), tuple(notes))
+
+    def _other_suffixes(self, known: set[Path]) -> Iterator[str]:
+        """A note for each folder with image files that only their suffix keeps from being images of the data set."""
+        labels = (pattern for its in self._labels().values() for pattern in its)
+        bare = {pattern.removesuffix(Path(pattern).suffix) for pattern in (*self.options.images, *labels)}
+        found = {path for pattern in bare for path, _ in patterns.find(self.root, f"{pattern}.{{suffix}}")}
+        by_folder: dict[Path, list[str]] = {}
+        for path in sorted(found - known):
+            if path.suffix.lower() in _IMAGE_LIKE:
+                by_folder.setdefault(path.parent, []).append(path.name)
+        for folder, names in by_folder.items():
+            yield f"{folder}: {len(names)} image files with a suffix that the card does not name ({names[0]}), left out"
 
     def _kept(self, instances: Instances, path: Path, notes: list[str]) -> Instances:
         """The instances that are not too thin."""

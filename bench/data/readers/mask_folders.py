@@ -21,7 +21,8 @@ class MaskFolders(Reader):
 
     Masks may overlap and are kept as they are, in the order of their file names; what is not 0 belongs to the
     instance. A folder ``masks`` without files means that the image is empty; a part without such folders must be
-    named in ``unlabelled``.
+    named in ``unlabelled``. Files of other kinds among the masks are left out and noted, and refused where an image
+    would have none but them.
     """
 
     format = "mask_folders"
@@ -45,8 +46,11 @@ class MaskFolders(Reader):
         entries: dict[str, Entry] = {}
         notes: list[str] = []
         for part, names in self.options.parts.items():
-            for folder in self._image_folders(names):
-                entry = self._entry(folder, part)
+            for folder in self._folders(names):
+                if not (folder / "images").is_dir():
+                    notes.append(f"{folder}: masks without a folder images beside them, left out")
+                    continue
+                entry = self._entry(folder, part, notes)
                 if entry is None:
                     notes.append(f"{folder}: no image in {folder.name}/images, left out")
                 elif entry.id in entries:
@@ -78,17 +82,17 @@ class MaskFolders(Reader):
                 notes.append(f"{path}: the mask is empty, left out")
         return Truth(Instances(height, width, tuple(masks)), tuple(notes))
 
-    def _image_folders(self, names: tuple[str, ...]) -> list[Path]:
-        """Folders that hold ``images``, in the first of ``names`` that has any."""
+    def _folders(self, names: tuple[str, ...]) -> list[Path]:
+        """Folders that hold ``images`` or ``masks``, in the first of ``names`` that has any with ``images``."""
         for name in names:
             root = self.root / name
             if root.is_dir():
-                folders = sorted(p for p in root.iterdir() if (p / "images").is_dir())
-                if folders:
+                folders = sorted(p for p in root.iterdir() if (p / "images").is_dir() or (p / "masks").is_dir())
+                if any((p / "images").is_dir() for p in folders):
                     return folders
         return []
 
-    def _entry(self, folder: Path, part: str) -> Entry | None:
+    def _entry(self, folder: Path, part: str, notes: list[str]) -> Entry | None:
         images = _files(folder / "images")
         if not images:
             return None
@@ -97,11 +101,33 @@ class MaskFolders(Reader):
         masks = folder / "masks"
         if part not in self.options.unlabelled and not masks.is_dir():
             raise DataError(f"{masks}: no such folder", "an image without any instance has an empty folder of masks")
-        return Entry(folder.name, images[0], tuple(_files(masks)) if masks.is_dir() else (), part)
+        return Entry(folder.name, images[0], _masks(masks, notes) if masks.is_dir() else (), part)
+
+
+_LITTER = frozenset({"thumbs.db", "desktop.ini"})
+"""What Windows leaves in folders, lower case."""
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+
+
+def _masks(folder: Path, notes: list[str]) -> tuple[Path, ...]:
+    """The mask files in a folder.
+
+    Raises:
+        DataError: files, but none of them of a kind that is read: the image would seem to be empty.
+    """
+    masks = _files(folder)
+    others = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.name.lower() not in _LITTER)
+    if others := [p for p in others if p not in masks]:
+        if not masks:
+            raise DataError(
+                f"{folder}: none of its {len(others)} files is a mask image; the first: {others[0].name}",
+                f"masks are {', '.join(IMAGE_SUFFIXES)}; an image without any instance has an empty folder of masks",
+            )
+        notes.append(f"{folder}: {len(others)} files that are no mask images (the first: {others[0].name}), left out")
+    return tuple(masks)
 
 
 def _read_mask(path: Path) -> NDArray[np.bool_]:

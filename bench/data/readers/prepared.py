@@ -2,7 +2,8 @@
 
 A folder with ``images/`` (the files of the download, byte for byte), ``index.msgpack`` (what is known of each image)
 and the truth of all images one after the other: ``masks.bin`` (compressed counts), ``spans.npy`` (where each mask
-begins), ``classes.npy`` and ``crowd.npy``. The last three are mapped, not read.
+begins), ``classes.npy`` and ``crowd.npy``. These four are mapped, not read. The index begins with the sha256 of what
+follows, and holds those of the four others and of the pixels of every image.
 """
 
 from __future__ import annotations
@@ -18,15 +19,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.data.readers.base import Entry, Index, Reader, Truth
+from bench.data.system import write_whole
 from bench.errors import DataError
 from bench.instances import Instances
 
 INDEX, MASKS, SPANS, CLASSES, CROWD = "index.msgpack", "masks.bin", "spans.npy", "classes.npy", "crowd.npy"
-FORMAT = 1
+ARRAYS = (MASKS, SPANS, CLASSES, CROWD)
+"""The files that hold the truth."""
+FORMAT = 2
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 class PreparedImage(msgspec.Struct, array_like=True, frozen=True):
-    """One image of the index; its masks are those from ``first`` on, ``count`` of them, None: not annotated."""
+    """One image of the index; its masks are those from ``first`` on, ``count`` of them, None: not annotated.
+
+    ``pixels`` is the hash of what was decoded (:func:`bench.data.scan.pixel_hash`).
+    """
 
     id: str
     file: str
@@ -35,6 +43,27 @@ class PreparedImage(msgspec.Struct, array_like=True, frozen=True):
     first: int
     count: int | None
     notes: tuple[str, ...]
+    pixels: str
+
+
+class Sealed(msgspec.Struct, array_like=True, frozen=True):
+    """A file as it was written: its sha256 and its time in nanoseconds. While that is the same it is not read again."""
+
+    sha256: str
+    time: int
+
+    @classmethod
+    def of(cls, path: Path) -> Sealed:
+        """The file as it is now.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        try:
+            with path.open("rb") as file:
+                return cls(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_mtime_ns)
+        except OSError as error:
+            raise _unreadable(path, error) from None
 
 
 class PreparedIndex(msgspec.Struct, frozen=True):
@@ -46,8 +75,7 @@ class PreparedIndex(msgspec.Struct, frozen=True):
         classes: names of its classes.
         images: sorted by id.
         notes: what was left out of the download, with the reason.
-        sha256: of ``masks.bin``.
-        masks_time: when it was written, in nanoseconds; while that is the same its content is taken to be.
+        arrays: name -> what was written, for each of :data:`ARRAYS`.
         without_duplicates: whether images of which there was an equal one were left out.
     """
 
@@ -56,8 +84,7 @@ class PreparedIndex(msgspec.Struct, frozen=True):
     classes: tuple[str, ...]
     images: tuple[PreparedImage, ...]
     notes: tuple[str, ...]
-    sha256: str
-    masks_time: int
+    arrays: dict[str, Sealed]
     without_duplicates: bool = False
 
 
@@ -77,7 +104,7 @@ class Prepared(Reader):
     def index(self) -> Index:
         """List the images; see :meth:`Reader.index`."""
         found = read_index(self.root)
-        if _time(self.root / MASKS) != found.masks_time:
+        if any(_time(self.root / name) != found.arrays[name].time for name in ARRAYS):
             verify(self.root)  # masks that are not what was checked can make a decoder read anything
         self.classes = found.classes
         _ = self._masks
@@ -122,7 +149,7 @@ class Prepared(Reader):
             try:
                 self._arrays[name] = np.load(self.root / name, mmap_mode="r")
             except (OSError, ValueError) as error:
-                raise DataError(f"{self.root / name}: cannot be read: {error}", "prepare the data set again") from None
+                raise DataError(f"{self.root / name}: cannot be read: {error}", _again(self.root)) from None
         return self._arrays[name]
 
     @cached_property
@@ -135,42 +162,58 @@ class Prepared(Reader):
 
 
 def verify(folder: Path) -> None:
-    """Raise unless the masks of a prepared folder are those that were written.
+    """Raise unless the truth in a prepared folder is what was written: masks, classes, crowd flags and the index.
 
     Raises:
-        DataError: they are not.
+        DataError: it is not; the message names the file.
     """
-    expected = read_index(folder).sha256
-    path = folder / MASKS
-    try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}", "prepare the data set again") from None
-    if found != expected:
-        raise DataError(f"{path}: its content is not what was written", "prepare the data set again")
+    expected = read_index(folder).arrays
+    for name in ARRAYS:
+        if Sealed.of(folder / name).sha256 != expected[name].sha256:
+            raise DataError(f"{folder / name}: its content is not what was written", _again(folder))
+
+
+def write_index(path: Path, index: PreparedIndex) -> None:
+    """Write the index of a prepared folder, after the digest that :func:`read_index` compares.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    content = msgspec.msgpack.encode(index)
+    write_whole(path, hashlib.sha256(content).digest() + content)
 
 
 def _time(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}", "prepare the data set again") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path}: cannot be read: {error.strerror}", _again(path.parent))
+
+
+def _again(folder: Path) -> str:
+    return f"prepare the data set again: bench data prepare {folder.name} --again"
 
 
 def read_index(folder: Path) -> PreparedIndex:
     """The index of a prepared folder.
 
     Raises:
-        DataError: there is none, or it is not one of ours.
+        DataError: there is none, or it is not one of ours, or not as it was written.
     """
     path = folder / INDEX
     try:
-        found = msgspec.msgpack.decode(path.read_bytes(), type=PreparedIndex)
+        content = path.read_bytes()
+        if hashlib.sha256(content[_DIGEST_BYTES:]).digest() != content[:_DIGEST_BYTES]:
+            raise msgspec.DecodeError("its digest is not that of its content")
+        found = msgspec.msgpack.decode(content[_DIGEST_BYTES:], type=PreparedIndex)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}", "prepare the data set again") from None
+        raise _unreadable(path, error) from None
     except msgspec.DecodeError as error:
-        raise DataError(f"{path}: not the index of a prepared data set: {error}", "prepare it again") from None
+        raise DataError(f"{path}: not the index of a prepared data set: {error}", _again(folder)) from None
     if found.format != FORMAT:
-        raise DataError(f"{path}: of format {found.format}, this version reads {FORMAT}", "prepare the data set again")
+        raise DataError(f"{path}: of format {found.format}, this version reads {FORMAT}", _again(folder))
     return found

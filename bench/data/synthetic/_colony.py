@@ -8,7 +8,7 @@ import numpy as np
 
 from bench.data.synthetic._exact import TURN, UNIT, Draws, Field, cosine, sine, smooth_noise
 from bench.data.synthetic._paint import Labels, paint, rims, scatter, tidy
-from bench.data.synthetic._shapes import Rod, Warp, curve
+from bench.data.synthetic._shapes import Rod, Warp, cover, curve
 
 Range = tuple[int, int]
 
@@ -26,11 +26,15 @@ class Style:
         lobes: sheets that spread from a body to one side.
         processes: protrusions of a cell.
         process_length: of each, beyond the body.
+        pieces: straight parts that a process is made of.
+        tip: thickness of its end at least.
+        taper: 1: a process becomes thinner evenly, 2: fast at its root.
         nucleus: what the nucleus adds to the thickness; 0 shows none.
         texture: unevenness of the inside, percent.
         together: see :func:`bench.data.synthetic._paint.scatter`.
         islands: the same.
         spacing: the same.
+        tries: the same.
         outline: amplitude of the irregularity of outlines.
         seam: thickness that is left where cells touch, percent.
         optics: arguments of the phase contrast.
@@ -44,11 +48,15 @@ class Style:
     lobes: Range = (0, 0)
     processes: Range = (0, 0)
     process_length: Range = (80, 200)
+    pieces: int = 4
+    tip: int = 110
+    taper: int = 2
     nucleus: int = 40
     texture: int = 45
     together: int = 30
     islands: int = 0
     spacing: int = 75
+    tries: int = 12
     outline: int = 10
     seam: int = 45
     optics: dict[str, int] = field(default_factory=dict)
@@ -76,7 +84,9 @@ def grow(style: Style, seed: str, shape: tuple[int, int], crowding: int = 100) -
     low, high = style.count
     count = draws.integer(low, max(low, high * crowding // 100))
     radii = [draws.integer(*style.radius) for _ in range(count)]
-    places = scatter(draws, radii, shape, spacing=style.spacing, together=style.together, islands=style.islands)
+    places = scatter(
+        draws, radii, shape, spacing=style.spacing, together=style.together, islands=style.islands, tries=style.tries
+    )
     return [body(style, draws, place, radius) for place, radius in zip(places, radii, strict=True) if place is not None]
 
 
@@ -99,7 +109,7 @@ def body(style: Style, draws: Draws, place: tuple[int, int], radius: int) -> Cel
         length = radius + stretch + draws.integer(*style.process_length)
         rods += curve(
             place, root, draws.integer(-120, 120), length, (radius * 3 // 4, draws.integer(9, 16)),
-            (thick, max(thick // 2, 110)), pieces=4, taper=2,
+            (thick, max(thick // 2, style.tip)), pieces=style.pieces, taper=style.taper,
         )  # fmt: skip
     size = radius * draws.integer(38, 52) // 100
     centre = y + draws.integer(-radius, radius) // 4, x + draws.integer(-radius, radius) // 4
@@ -126,10 +136,14 @@ def fill(
     thickness, labels = paint([cell.rods for cell in cells], shape, warp)
     labels = tidy(labels, smallest)
     texture = smooth_noise(draws, shape, 3, 256 * style.texture // 100, coarser=4, coarse_amplitude=128)
-    thickness = thickness * (256 + texture) // 256
+    texture += 256
+    thickness *= texture
+    thickness >>= 8
     if style.nucleus:
-        still = Warp(np.zeros(shape, np.int32), np.zeros(shape, np.int32))
-        nuclei = [[Rod(y, x, size, y, x, size, style.nucleus, 2)] for y, x, size in (c.nucleus for c in cells)]
-        thickness += paint(nuclei, shape, still)[0]
-    thickness[rims(labels)] = thickness[rims(labels)] * style.seam // 100
-    return np.where(labels > 0, thickness, 0).astype(np.int32), labels
+        nuclei = [Rod(y, x, size, y, x, size, style.nucleus, 2) for y, x, size in (c.nucleus for c in cells)]
+        _, places, heights = cover(nuclei, shape, None)
+        np.add.at(thickness.reshape(-1), places, heights)
+    edge = np.flatnonzero(rims(labels))
+    thickness.reshape(-1)[edge] = thickness.reshape(-1)[edge] * style.seam // 100
+    thickness *= labels > 0
+    return thickness, labels

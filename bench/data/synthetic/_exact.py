@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,6 @@ TURN = 1024
 UNIT = 1 << 14
 """Sines and cosines are whole numbers, this for 1."""
 _SINES = tuple(round(math.sin(2 * math.pi * i / TURN) * UNIT) for i in range(TURN))
-_BITS_SET = np.array([i.bit_count() for i in range(1 << 16)], np.int8)
 
 
 def sine(angle: int) -> int:
@@ -70,13 +70,20 @@ class Draws:
     def noise(self, shape: tuple[int, int]) -> Field:
         """Nearly Gaussian noise, mean 0, variance 8: how many of 32 bits are set, less 16."""
         height, width = shape
-        set_bits = _BITS_SET[self._words(height * width * 2, "<u2")]
-        return (set_bits[0::2] + set_bits[1::2] - np.int8(16)).reshape(shape).astype(np.int32)
+        set_bits = _bits_set(self._words(height * width, "<u4")).astype(np.int32).reshape(shape)
+        set_bits -= 16
+        return set_bits
 
     def _words(self, count: int, kind: str) -> NDArray[np.unsignedinteger]:
         per_raw = 8 // np.dtype(kind).itemsize
         raw = self._bits.random_raw(-(-count // per_raw))
         return raw.astype("<u8", copy=False).view(kind)[:count]
+
+
+def _bits_set(words: NDArray[np.uint32]) -> NDArray[np.uint8]:
+    if hasattr(np, "bitwise_count"):  # since NumPy 2
+        return np.bitwise_count(words)
+    return np.unpackbits(words.view(np.uint8).reshape(-1, 4), axis=1).sum(axis=1, dtype=np.uint8)
 
 
 # -- fields ------------------------------------------------------------------------------------------
@@ -94,6 +101,30 @@ def blur(field: Field, radius: int, passes: int = 2) -> Field:
     return field
 
 
+def tent(field: NDArray[np.int16], doublings: int) -> NDArray[np.int16]:
+    """Weighted means along both axes, the weights a triangle ``2 ** doublings`` wide at half its height.
+
+    As :func:`blur` with two passes, and several times faster. At the border the edge goes on. Values must stay within
+    -2000 and 2000, and times ``2 ** doublings`` within int16.
+    """
+    side = 1 << doublings
+    at_once = doublings <= 2  # sums of both passes stay within int16
+    for axis in (0, 1):
+        margin = [(0, 0), (0, 0)]
+        margin[axis] = (side - 1, side - 1)
+        field = np.pad(field, margin, mode="edge")
+        for _ in range(2):
+            for i in range(doublings):
+                field = _along(field, axis, 0, -(1 << i)) + _along(field, axis, 1 << i, None)
+            if not at_once:
+                field += np.int16(side // 2)
+                field >>= doublings
+        if at_once:
+            field += np.int16(side * side // 2)
+            field >>= 2 * doublings
+    return field
+
+
 def _moving_sum(field: Field, radius: int, axis: int) -> Field:
     """Sums over ``2 * radius + 1`` neighbours along an axis."""
     before = [(0, 0), (0, 0)]
@@ -105,7 +136,7 @@ def _moving_sum(field: Field, radius: int, axis: int) -> Field:
     return _along(sums, axis, 2 * radius + 1, None) - _along(sums, axis, 0, field.shape[axis])
 
 
-def _along(field: Field, axis: int, start: int, stop: int | None) -> Field:
+def _along(field: NDArray[Any], axis: int, start: int, stop: int | None) -> NDArray[Any]:
     return field[start:stop] if axis == 0 else field[:, start:stop]
 
 
@@ -126,7 +157,12 @@ def smooth_noise(
 
 def _stretch(knots: Field, scale: int, length: int) -> Field:
     """Linear interpolation between rows ``scale`` apart."""
-    at = np.arange(length, dtype=np.int32)
-    row, part = at // scale, (at % scale)[:, None]
-    slope = knots[1:] - knots[:-1]
-    return knots[row] + slope[row] * part // scale
+    slopes = knots[1:] - knots[:-1]
+    greatest = max(int(np.abs(slopes).max()) * scale, int(np.abs(knots).max()))
+    kind: type[np.signedinteger[Any]] = (
+        np.int16 if greatest < 1 << 15 else np.int32
+    )  # the same numbers, in half the time
+    steps = slopes.astype(kind)[:, None] * np.arange(scale, dtype=kind)[:, None]
+    steps //= kind(scale)
+    steps += knots[:-1, None].astype(kind)
+    return steps.reshape(-1, knots.shape[1])[:length].astype(np.int32)

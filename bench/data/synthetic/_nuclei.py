@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.data.synthetic._exact import TURN, UNIT, Draws, Field, blur, cosine, sine, smooth_noise
+from bench.data.synthetic._optics import dot
 from bench.data.synthetic._paint import Labels, paint, scatter, tidy
 from bench.data.synthetic._shapes import Rod, Warp
 
@@ -18,10 +19,12 @@ class Stain:
     Attributes:
         count: nuclei an image.
         radius: in 1/8 pixel.
-        stretch: half the length of the axis, percent of the radius.
+        stretch: half the length of the axis, percent of the radius, less 30.
         brightness: of a nucleus, where 1000 is the brightest.
         together: of 100 nuclei, how many touch another.
         islands: round islands in which nuclei lie; 0 for anywhere.
+        lobed: percent of nuclei that are bean-shaped.
+        debris: small faint spots an image that are no nuclei, at most.
         fragments: percent of nuclei that are dying: small, bright, in pieces.
         focus: radius of the blur, pixels.
     """
@@ -32,6 +35,8 @@ class Stain:
     brightness: tuple[int, int] = (250, 900)
     together: int = 35
     islands: int = 0
+    lobed: int = 35
+    debris: int = 24
     fragments: int = 4
     focus: int = 1
 
@@ -52,16 +57,20 @@ def stain(style: Stain, seed: str, shape: tuple[int, int]) -> tuple[Field, Label
         radius = draws.integer(*style.radius)
         radii.append(radius // 2 if dying else radius)
         kinds.append(dying)
-    places = scatter(draws, radii, shape, spacing=88, together=style.together, islands=style.islands)
+    places = scatter(draws, radii, shape, spacing=72, together=style.together, islands=style.islands)
     bodies, levels = [], [0]
     for place, radius, dying in zip(places, radii, kinds, strict=True):
         if place is None:
             continue
         y, x = place
         angle = draws.integer(0, TURN - 1)
-        half = radius * draws.integer(*style.stretch) // 100
-        dy, dx = sine(angle) * half // UNIT, cosine(angle) * half // UNIT
-        bodies.append([Rod(y - dy, x - dx, radius, y + dy, x + dx, radius * draws.integer(85, 100) // 100, 1000, 4)])
+        half = radius * (30 + draws.integer(*style.stretch)) // 100
+        bend = draws.integer(50, 130) if draws.chance(style.lobed) else draws.integer(0, 20)
+        rods = []
+        for towards in (angle + bend, angle + TURN // 2 - bend):
+            y1, x1 = y + sine(towards) * half // UNIT, x + cosine(towards) * half // UNIT
+            rods.append(Rod(y, x, radius, y1, x1, radius * draws.integer(52, 88) // 100, 1000, 4))
+        bodies.append(rods)
         levels.append(1000 if dying else draws.integer(*style.brightness))
     warp = Warp(
         smooth_noise(draws, shape, 9, 5, coarser=3, coarse_amplitude=8),
@@ -72,6 +81,9 @@ def stain(style: Stain, seed: str, shape: tuple[int, int]) -> tuple[Field, Label
     labels = tidy(labels, 20)
     chromatin = smooth_noise(draws, shape, 3, 50, coarser=3, coarse_amplitude=55)
     brightness = np.where(labels > 0, brightness * (256 + chromatin) // 256, 0).astype(np.int32)
+    for _ in range(draws.integer(0, style.debris)):
+        row, column = draws.integer(0, shape[0] - 1), draws.integer(0, shape[1] - 1)
+        dot(brightness, row, column, draws.pick((0, 40, 35, 20, 5)), draws.integer(30, 330))
     return blur(brightness, style.focus, 2), labels
 
 

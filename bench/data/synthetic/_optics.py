@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.data.synthetic._exact import Draws, Field, blur, smooth_noise
+from bench.data.synthetic._exact import Draws, Field, smooth_noise, tent
 
 
 def phase_contrast(
@@ -14,7 +16,7 @@ def phase_contrast(
     edge: int = 60,
     body: int = 22,
     near: int = 2,
-    far: int = 8,
+    far: int = 4,
     bright: int = 150,
     darkest: int = 110,
 ) -> Field:
@@ -26,19 +28,31 @@ def phase_contrast(
     Args:
         thickness: of the specimen, 0 to about 500; beyond 300 more of it is brighter again.
         edge: how much the difference to the near surroundings counts, in 1/32.
-        body: the same for the difference between the near and the far surroundings.
-        near: radius of the near surroundings, pixels.
-        far: radius of the far surroundings, pixels.
+        body: the same for the difference between the near and the far surroundings; with ``edge`` at most 130.
+        near: the near surroundings are as wide as 2 to this power, pixels.
+        far: the same for the far surroundings.
         bright: gain of what is brighter than the background, percent.
         darkest: grey levels below the background that dark parts approach and do not reach.
     """
-    delay = blur(thickness, 1, 1)
+    delay = tent(np.clip(thickness, -200, 800).astype(np.int16), 1)
     # Beyond a quarter of a wave more delay is brighter again.
-    delay = np.where(delay > 300, 600 - delay, delay)
-    close = blur(delay, near, 2)
-    wide = blur(close, far, 1)
-    change = (-(delay - close) * edge - (close - wide) * body) // 32
-    return np.where(change > 0, change * bright // 100, change * darkest // (darkest - np.minimum(change, 0)))
+    delay = np.int16(300) - np.abs(delay - np.int16(300))
+    close = tent(delay, near)
+    wide = tent(close, far)
+    wide -= close
+    close -= delay
+    change = close * np.int16(edge // 2) + wide * np.int16(body // 2)
+    change >>= 4
+    return _response(bright, darkest).take(change.view(np.uint16))
+
+
+@lru_cache(maxsize=16)
+def _response(bright: int, darkest: int) -> Field:
+    """Grey levels for every change of light, those below 0 at the end, as they lie in two's complement."""
+    change = np.arange(1 << 16).astype(np.uint16).view(np.int16).astype(np.int32)
+    dark = np.minimum(change, 0)
+    levels = np.where(change > 0, change * bright // 100, dark * darkest // (darkest - dark))
+    return levels.astype(np.int32)
 
 
 def relief(thickness: Field, gain: int) -> Field:
@@ -46,9 +60,9 @@ def relief(thickness: Field, gain: int) -> Field:
 
     Args:
         thickness: of the specimen.
-        gain: grey levels for a slope of 32 over two pixels on both axes.
+        gain: grey levels for a slope of 32 over two pixels on both axes, once the thickness is blurred.
     """
-    padded = np.pad(blur(thickness, 1, 1), 1, mode="edge")
+    padded = np.pad(tent(np.clip(thickness, -500, 2000).astype(np.int16), 2).astype(np.int32), 1, mode="edge")
     slope = (padded[2:, 2:] - padded[:-2, :-2]) + (padded[2:, 1:-1] - padded[:-2, 1:-1]) // 2
     return slope * gain // 32
 
@@ -93,10 +107,16 @@ def dot(field: Field, y: int, x: int, radius: int, height: int) -> None:
     left, right = max(x - radius - 1, 0), min(x + radius + 2, field.shape[1])
     if top >= bottom or left >= right:
         return
-    dy = np.arange(top - y, bottom - y, dtype=np.int32)[:, None]
-    dx = np.arange(left - x, right - x, dtype=np.int32)[None, :]
+    corner_y, corner_x = y - radius - 1, x - radius - 1
+    lens = _lens(radius, height)
+    field[top:bottom, left:right] += lens[top - corner_y : bottom - corner_y, left - corner_x : right - corner_x]
+
+
+@lru_cache(maxsize=4096)
+def _lens(radius: int, height: int) -> Field:
+    away = np.arange(-radius - 1, radius + 2, dtype=np.int32) ** 2
     whole = (2 * radius + 1) ** 2
-    field[top:bottom, left:right] += height * np.maximum(whole - 4 * (dy * dy + dx * dx), 0) // whole
+    return height * np.maximum(whole - 4 * (away[:, None] + away), 0) // whole
 
 
 def specks(field: Field, draws: Draws, most: int) -> None:
@@ -110,7 +130,25 @@ def specks(field: Field, draws: Draws, most: int) -> None:
             y, x = y + drift_y + draws.integer(-3, 3), x + drift_x + draws.integer(-3, 3)
 
 
+def dirt(field: Field, draws: Draws, most: int) -> None:
+    """Add up to ``most`` patches of fine dirt, each of a few to some dozens of dark grains, to a thickness."""
+    height, width = field.shape
+    count = draws.integer(most // 4, most)
+    rows, columns = draws.integers(0, height - 1, count), draws.integers(0, width - 1, count)
+    spread, grains = draws.integers(1, 11, count) ** 2 // 8 + 2, draws.integers(1, 6, count) ** 2
+    patch = np.repeat(np.arange(count), grains)
+    scattered = [draws.integers(-64, 64, len(patch)) + draws.integers(-64, 64, len(patch)) for _ in range(2)]
+    y = np.clip(rows[patch] + scattered[0] * spread[patch] // 64, 1, height - 2)
+    x = np.clip(columns[patch] + scattered[1] * spread[patch] // 64, 1, width - 2)
+    strength = draws.integers(15, 70, len(patch))
+    for dy, dx, share in ((0, 0, 4), (-1, 0, 2), (1, 0, 2), (0, -1, 2), (0, 1, 2)):
+        np.add.at(field, (y + dy, x + dx), strength * share // 4)
+
+
 def to_gray8(image: Field, draws: Draws, noise: int) -> NDArray[np.uint8]:
     """An 8-bit image: with noise of ``noise`` percent of 2.8 grey levels, cut off at black and white."""
-    noisy = image + (draws.noise((image.shape[0], image.shape[1])) * noise // 100)
-    return np.clip(noisy, 0, 255).astype(np.uint8)
+    noisy = draws.noise((image.shape[0], image.shape[1]))
+    noisy *= noise
+    noisy //= 100
+    noisy += image
+    return noisy.clip(0, 255).astype(np.uint8)

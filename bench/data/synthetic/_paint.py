@@ -8,59 +8,54 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.data.synthetic._exact import TURN, UNIT, Draws, Field, cosine, sine
-from bench.data.synthetic._shapes import GRID, Rod, Warp, lenses, pixels_of
+from bench.data.synthetic._shapes import GRID, Rod, Warp, cover
 
 Labels = NDArray[np.uint16]
 
 
-def paint(bodies: Sequence[Sequence[Rod]], shape: tuple[int, int], warp: Warp) -> tuple[Field, Labels]:
+def paint(bodies: Sequence[Sequence[Rod]], shape: tuple[int, int], warp: Warp | None) -> tuple[Field, Labels]:
     """Draw bodies of several rods each.
 
     Args:
         bodies: the rods of each body, in image coordinates.
         shape: (H, W) of the image.
-        warp: of the whole image.
+        warp: of the whole image; None: outlines stay as they are.
 
     Returns:
         the greatest thickness at each pixel, and the number of the body (from 1) that has it; of equals the first.
     """
     rods = [rod for body in bodies for rod in body]
     owners = np.repeat(np.arange(len(bodies)), [len(body) for body in bodies])
-    winner = np.zeros(shape[0] * shape[1], np.int64)
+    winner = np.zeros(shape[0] * shape[1], np.int32)
     count = len(bodies) + 1
-    if rods:
-        table, owners, rod, rows, columns = pixels_of(rods, owners, shape, warp.reach)
-        heights = lenses(table, rod, rows, columns, warp).astype(np.int64)
-        # One number an offer: the thickness, and below it the body, an earlier one being larger.
-        offers = heights * count + (count - 1 - owners[rod])
-        offers[heights == 0] = 0
-        np.maximum.at(winner, rows.astype(np.int64) * shape[1] + columns, offers)
-    thickness = (winner // count).astype(np.int32).reshape(shape)
-    labels = np.where(winner > 0, count - 1 - winner % count + 1, 0).astype(np.uint16).reshape(shape)
-    return thickness, labels
+    rod, places, heights = cover(rods, shape, warp)
+    # One number an offer: the thickness, and below it the body, an earlier one being larger.
+    np.maximum.at(winner, places, heights * np.int32(count) + (count - 1 - owners[rod]).astype(np.int32))
+    thickness, labels = np.zeros_like(winner), np.zeros(len(winner), np.uint16)
+    at = np.flatnonzero(winner)
+    thickness[at], earlier = np.divmod(winner.take(at), np.int32(count))
+    labels[at] = count - earlier
+    return thickness.reshape(shape), labels.reshape(shape)
 
 
 def tidy(labels: Labels, smallest: int) -> Labels:
     """Each body as its largest 4-connected piece, numbered anew; pieces below ``smallest`` pixels are left out."""
-    from scipy import ndimage
+    from skimage.measure import label
 
+    inside = np.flatnonzero(labels)
+    pieces = label(labels, connectivity=1, background=0).reshape(-1).take(inside)
+    sizes = np.bincount(pieces)
+    owners = np.zeros(len(sizes), np.int64)
+    owners[pieces] = labels.reshape(-1).take(inside)
+    # The pieces of each body side by side, the largest first, of equals that which begins first.
+    order = np.lexsort((np.arange(len(sizes)), -sizes, owners))
+    order = order[owners[order] > 0]
+    first = np.diff(owners[order], prepend=0) > 0
+    kept = order[first & (sizes[order] >= smallest)]
+    numbers = np.zeros(len(sizes), np.uint16)
+    numbers[kept] = np.arange(1, len(kept) + 1)
     result = np.zeros_like(labels)
-    number = 0
-    for index, window in enumerate(ndimage.find_objects(labels), 1):
-        if window is None:
-            continue
-        mask = labels[window] == index
-        if int(mask.sum()) < smallest:
-            continue
-        pieces, count = ndimage.label(mask)
-        if count > 1:
-            sizes = np.bincount(pieces.ravel())
-            sizes[0] = 0
-            if int(sizes.max()) < smallest:
-                continue
-            mask = pieces == int(sizes.argmax())
-        number += 1
-        result[window][mask] = number
+    result.reshape(-1)[inside] = numbers.take(pieces)
     return result
 
 

@@ -9,7 +9,7 @@ from bench.data.synthetic._colony import Style, fill, grow
 from bench.data.synthetic._exact import Draws
 from bench.data.synthetic._optics import background, phase_contrast, to_gray8
 
-VERSION = 1
+VERSION = 2
 """Raised whenever a pixel changes."""
 
 

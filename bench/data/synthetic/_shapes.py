@@ -14,8 +14,12 @@ from bench.data.synthetic._exact import UNIT, Field, cosine, sine
 
 GRID = 8
 """Coordinates and radii are whole numbers, this many to a pixel."""
-_BLOCK = 1 << 14
-"""Pixels that are worked on at once: few enough to stay in a processor's cache."""
+_TILE = 4
+"""Rods are drawn tile by tile; side of a tile in pixels."""
+_BLOCK = 1 << 10
+"""Tiles that are worked on at once: few enough to stay in a processor's cache."""
+_NOWHERE = 1 << 15
+"""A coordinate beyond the reach of every rod, in 1/8 pixel."""
 
 
 class Rod(NamedTuple):
@@ -45,7 +49,8 @@ class Warp:
     @cached_property
     def reach(self) -> int:
         """The longest displacement, in whole pixels, rounded up."""
-        return -(-max(int(np.abs(self.rows).max()), int(np.abs(self.columns).max())) // GRID)
+        most = max(max(int(f.max()), -int(f.min())) for f in (self.rows, self.columns))
+        return -(-most // GRID)
 
 
 @dataclass
@@ -63,52 +68,65 @@ class Canvas:
         return slice(self.top, self.top + height), slice(self.left, self.left + width)
 
 
-def draw(rods: Sequence[Rod], shape: tuple[int, int], warp: Warp) -> Canvas | None:
+def draw(rods: Sequence[Rod], shape: tuple[int, int], warp: Warp | None) -> Canvas | None:
     """The union of rods, as the greatest thickness at each pixel.
 
     Args:
         rods: in image coordinates.
         shape: (H, W) of the image; what lies outside is cut off.
-        warp: of the whole image.
+        warp: of the whole image; None: outlines stay as they are.
 
     Returns:
         the smallest window that holds them, or None if they lie outside the image.
     """
-    table, _, rod, rows, columns = pixels_of(rods, np.zeros(len(rods), np.int64), shape, warp.reach)
-    if not rod.size:
+    _, places, heights = cover(rods, shape, warp)
+    if not places.size:
         return None
+    rows, columns = places // shape[1], places % shape[1]
     top, left = int(rows.min()), int(columns.min())
     canvas = Canvas(top, left, np.zeros((int(rows.max()) - top + 1, int(columns.max()) - left + 1), np.int32))
-    heights = lenses(table, rod, rows, columns, warp)
     np.maximum.at(canvas.thickness.reshape(-1), (rows - top) * canvas.thickness.shape[1] + columns - left, heights)
     return canvas
 
 
-def pixels_of(
-    rods: Sequence[Rod], owners: NDArray[np.int64], shape: tuple[int, int], margin: int
-) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-    """All pixels that rods may reach, one rod after the other.
+def cover(
+    rods: Sequence[Rod], shape: tuple[int, int], warp: Warp | None
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    """The pixels that rods cover, one rod after the other.
 
     Args:
         rods: in image coordinates.
-        owners: (N,), a number for each rod.
-        shape: (H, W) of the image.
-        margin: how far a warp can move a pixel.
+        shape: (H, W) of the image; what lies outside is cut off.
+        warp: of the whole image; None: outlines stay as they are.
 
     Returns:
-        the rods that reach into the image as a table, their owners, and for each pixel its rod (a row of the table),
-        its row and its column.
+        for each pixel of each rod: the index of the rod, the index of the pixel in the image in reading order, and
+        the thickness there, which is positive.
     """
-    table = np.array(rods, np.int32)
-    tops, lefts, bottoms, rights = _boxes(table, shape, margin)
-    seen = (tops < bottoms) & (lefts < rights)
-    table, owners = table[seen], owners[seen]
-    tops, lefts, bottoms, rights = tops[seen], lefts[seen], bottoms[seen], rights[seen]
-    widths = rights - lefts
-    counts = (bottoms - tops) * widths
-    rod = np.repeat(np.arange(len(table), dtype=np.int32), counts)
-    place = np.arange(len(rod), dtype=np.int32) - np.repeat(np.cumsum(counts, dtype=np.int32) - counts, counts)
-    return table, owners, rod, tops[rod] + place // widths[rod], lefts[rod] + place % widths[rod]
+    table = np.array(rods, np.int32).reshape(-1, len(Rod._fields))
+    rod, tile_row, tile_column = _tiles_near(table, shape, warp.reach if warp else 0)
+    # A column for each pixel of a tile, so that what belongs to a rod is laid along its row once.
+    down, right = np.divmod(np.arange(_TILE**2, dtype=np.int32), _TILE)
+    corner = (tile_row * shape[1] + tile_column) * _TILE
+    found: list[tuple[NDArray[np.int32], ...]] = []
+    for start in range(0, len(rod), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        its = table.take(rod[block], axis=0)
+        places = corner[block, None] + (down * shape[1] + right)
+        dy = (tile_row[block] * (_TILE * GRID) - its[:, 0])[:, None] + down * GRID
+        dx = (tile_column[block] * (_TILE * GRID) - its[:, 1])[:, None] + right * GRID
+        if warp:
+            dy += warp.rows.reshape(-1).take(places, mode="clip")
+            dx += warp.columns.reshape(-1).take(places, mode="clip")
+        if shape[0] % _TILE or shape[1] % _TILE:
+            rows, columns = tile_row[block, None] * _TILE + down, tile_column[block, None] * _TILE + right
+            dy[(rows >= shape[0]) | (columns >= shape[1])] = _NOWHERE
+        hit, heights = _lenses(its, dy, dx)
+        found.append((rod[block].take(hit // _TILE**2), places.reshape(-1).take(hit), heights))
+    if not found:
+        return np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int32)
+    owners, at, thickness = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return owners, at, thickness
 
 
 def curve(
@@ -160,65 +178,75 @@ def largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(components == int(sizes.argmax()))
 
 
-def _boxes(table: NDArray[np.int32], shape: tuple[int, int], margin: int) -> list[NDArray[np.int32]]:
-    """Rows and columns that each rod can reach, inside the image: top, left, bottom, right."""
+def _tiles_near(
+    table: NDArray[np.int32], shape: tuple[int, int], margin: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    """Rod, row and column of every pair of a rod and a tile of which it may cover a pixel.
+
+    Pixels may be ``margin`` pixels from where they lie, along each axis.
+    """
     y0, x0, radius0, y1, x1, radius1 = table.T[:6]
-    reach = np.maximum(radius0, radius1) // GRID + margin + 1
-    return [
-        np.clip(np.minimum(y0, y1) // GRID - reach, 0, shape[0]),
-        np.clip(np.minimum(x0, x1) // GRID - reach, 0, shape[1]),
-        np.clip(np.maximum(y0, y1) // GRID + reach + 1, 0, shape[0]),
-        np.clip(np.maximum(x0, x1) // GRID + reach + 1, 0, shape[1]),
-    ]
+    down, across = -(-shape[0] // _TILE), -(-shape[1] // _TILE)
+    side = _TILE * GRID
+    reach = np.maximum(radius0, radius1) + (margin + 1) * GRID
+    tops = np.clip((np.minimum(y0, y1) - reach) // side, 0, down)
+    lefts = np.clip((np.minimum(x0, x1) - reach) // side, 0, across)
+    bottoms = np.clip((np.maximum(y0, y1) + reach) // side + 1, 0, down)
+    rights = np.clip((np.maximum(x0, x1) + reach) // side + 1, 0, across)
+    widths = np.maximum(rights - lefts, 0)
+    counts = np.maximum(bottoms - tops, 0) * widths
+    rod = np.repeat(np.arange(len(table), dtype=np.int32), counts)
+    place = np.arange(len(rod), dtype=np.int32) - np.repeat(np.cumsum(counts, dtype=np.int32) - counts, counts)
+    row, column = tops[rod] + place // widths[rod], lefts[rod] + place % widths[rod]
+    # How far the middle of the tile is from the axis. This decides no pixel, so it may be rounded.
+    along_y, along_x = (y1 - y0).astype(np.float32), (x1 - x0).astype(np.float32)
+    length = np.maximum(np.sqrt(along_y * along_y + along_x * along_x), np.float32(1))
+    along_y /= length
+    along_x /= length
+    middle = (side - GRID) / 2
+    dy = row * np.float32(side) + (np.float32(middle) - y0)[rod]
+    dx = column * np.float32(side) + (np.float32(middle) - x0)[rod]
+    along_y, along_x = along_y[rod], along_x[rod]
+    foot = np.minimum(np.maximum(dy * along_y + dx * along_x, 0), length[rod])
+    dy -= foot * along_y
+    dx -= foot * along_x
+    # A pixel is at most so far from the middle; the rod may be as much wider as its radius changes on that way.
+    away = np.float32(1.42 * (middle + (margin + 1) * GRID))
+    widening = (radius1 - radius0) / length
+    near = radius0[rod] + foot * widening[rod] + (away * (1 + np.abs(widening)))[rod]
+    near = np.minimum(near, (np.maximum(radius0, radius1) + away)[rod])
+    found = np.flatnonzero(dy * dy + dx * dx <= near * near)
+    return rod[found], row[found], column[found]
 
 
-def lenses(
-    table: NDArray[np.int32],
-    rod: NDArray[np.int32],
-    rows: NDArray[np.int32],
-    columns: NDArray[np.int32],
-    warp: Warp,
-) -> Field:
-    """The thickness that each rod has at its pixels; block by block, each small enough for a processor's cache."""
-    result = np.empty(len(rod), np.int32)
-    for start in range(0, len(rod), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        result[block] = _lenses(table, rod[block], rows[block], columns[block], warp)
-    return result
+def _lenses(table: NDArray[np.int32], dy: Field, dx: Field) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Where rods cover pixels, and how thick they are there.
 
+    Args:
+        table: (N, 8), a rod a row.
+        dy: (N, P), how far below its first end P pixels near each rod lie, in 1/8 pixel; used up.
+        dx: the same, to its right.
 
-def _lenses(
-    table: NDArray[np.int32],
-    rod: NDArray[np.int32],
-    rows: NDArray[np.int32],
-    columns: NDArray[np.int32],
-    warp: Warp,
-) -> Field:
-    y0, x0, radius0, y1, x1, radius1, thickness, flatness = table.T
-    place = rows * np.int32(warp.rows.shape[1]) + columns
-    dy = rows * GRID + warp.rows.reshape(-1).take(place)
-    dx = columns * GRID + warp.columns.reshape(-1).take(place)
-    dy -= y0.take(rod)
-    dx -= x0.take(rod)
-    along_y, along_x = (y1 - y0).take(rod), (x1 - x0).take(rod)
-    squared = np.maximum((y1 - y0) ** 2 + (x1 - x0) ** 2, 1)
-    # The foot of each pixel on the axis, in 1/256 of the rod. One division of floats is exact in every bit, and
-    # several times faster than one of integers.
-    foot = ((dy * along_y + dx * along_x) * (256 / squared).take(rod)).clip(0, 256).astype(np.int32)
-    along_y *= foot
-    along_y >>= 8
-    dy -= along_y
-    along_x *= foot
-    along_x >>= 8
-    dx -= along_x
-    foot *= (radius1 - radius0).take(rod)
-    foot >>= 8
-    radius = radius0.take(rod) + foot
+    Returns:
+        (M,) indices into the N x P pixels, of those covered; (M,) the thickness there.
+    """
+    y0, x0, radius0, y1, x1, radius1 = (column[:, None] for column in table.T[:6])
+    thickness, flatness = table.T[6:]
+    along_y, along_x = y1 - y0, x1 - x0
+    squared = np.maximum(along_y * along_y + along_x * along_x, 1)
+    # The foot of each pixel on the axis, in 1/256 of the rod. One product and one quotient of floats are exact in
+    # every bit, and several times faster than those of integers.
+    foot = (dy * along_y + dx * along_x).astype(np.float32)
+    foot *= np.float32(256) / squared.astype(np.float32)
+    foot = foot.clip(0, 256).astype(np.int32)
+    dy -= along_y * foot >> 8
+    dx -= along_x * foot >> 8
+    radius = radius0 + (foot * (radius1 - radius0) >> 8)
     limit = radius * radius
     inside = limit - dy * dy - dx * dx
-    lens = np.zeros(len(rod), np.int32)
     hit = np.flatnonzero(inside > 0)
-    its = rod[hit]
-    share = inside[hit] * (256 * flatness).take(its) / limit[hit]
-    lens[hit] = np.minimum(share, 256).astype(np.int32) * thickness.take(its) >> 8
-    return lens
+    its = hit // dy.shape[1]
+    share = inside.reshape(-1).take(hit) * (256.0 * flatness).take(its) / limit.reshape(-1).take(hit)
+    height = np.minimum(share, 256).astype(np.int32) * thickness.take(its) >> 8
+    seen = height > 0
+    return hit[seen], height[seen]

@@ -12,8 +12,8 @@ from bench.data.synthetic._exact import Draws, smooth_noise
 from bench.data.synthetic._nuclei import Stain, haze, shot_noise, stain
 
 SHAPE = (520, 696)
-STYLE = Stain((60, 190), (78, 130), (5, 95), (150, 700), together=30, fragments=6)
-SPARSE = Stain((0, 12), (78, 130), (5, 95), (150, 700), together=30, fragments=30)
+STYLE = Stain((70, 200), (74, 122), (5, 95), (50, 700), together=85, fragments=6)
+SPARSE = Stain((0, 12), (70, 118), (5, 95), (150, 700), together=30, fragments=30)
 """The wells whose cells were killed: one image in twelve."""
 
 
@@ -21,7 +21,7 @@ class Bbbc039(Generator):
     """The stand-in of BBBC039: 520 x 696 pixels, 16 bit with values as of a cooled camera."""
 
     name = "bbbc039"
-    version = 2
+    version = 3
     format = MappingProxyType(
         {"name": "label_pairs", "images": ["{part}/images/{stem}.png"], "labels": ["{part}/labels/{stem}.png"]}
     )

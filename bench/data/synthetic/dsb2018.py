@@ -18,10 +18,10 @@ from bench.data.synthetic._paint import Labels
 # fmt: off
 KINDS = MappingProxyType(
     {
-        "small": (50, (256, 256), Stain((4, 60), (34, 62), (5, 80), (120, 900), together=30)),
-        "medium": (22, (256, 320), Stain((6, 60), (54, 100), (5, 85), (150, 800), together=45)),
-        "screen": (12, (520, 696), Stain((30, 160), (78, 130), (5, 95), (150, 700), together=35)),
-        "large": (6, (360, 360), Stain((4, 24), (150, 260), (5, 40), (200, 800), together=40, focus=2)),
+        "small": (50, (256, 256), Stain((4, 60), (34, 62), (5, 80), (50, 900), together=80)),
+        "medium": (22, (256, 320), Stain((6, 60), (54, 100), (5, 85), (50, 800), together=85)),
+        "screen": (12, (520, 696), Stain((30, 160), (74, 122), (5, 95), (50, 700), together=85)),
+        "large": (6, (360, 360), Stain((4, 24), (150, 260), (5, 40), (70, 800), together=80, focus=2)),
         "bright field": (3, (520, 696), Stain((10, 60), (80, 140), (5, 60), (300, 900), together=40)),
         "tissue": (7, (256, 320), Stain((15, 60), (50, 95), (10, 90), (300, 900), together=40)),
     }
@@ -38,7 +38,7 @@ class Dsb2018(Generator):
     """
 
     name = "dsb2018"
-    version = 2
+    version = 3
 
     class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Images of the parts ``train`` and ``test``."""

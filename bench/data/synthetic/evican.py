@@ -15,7 +15,7 @@ from bench.data.synthetic._colony import Style, fill, grow
 from bench.data.synthetic._exact import Draws, Field, blur
 from bench.data.synthetic._optics import background, phase_contrast, relief, specks, to_gray8
 from bench.data.synthetic._paint import Labels, paint, tidy
-from bench.data.synthetic._shapes import Rod, Warp
+from bench.data.synthetic._shapes import Rod
 from bench.instances import Instances
 
 SHAPE = (480, 640)
@@ -38,7 +38,7 @@ class Evican(Generator):
     """
 
     name = "evican"
-    version = 1
+    version = 2
     format = None
 
     class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,11 +72,10 @@ class Evican(Generator):
         if item.group != BACKGROUND:
             grown = grow(style, seed, SHAPE)
             thickness, cells = fill(style, grown, seed, SHAPE, smallest=120)
-            still = Warp(np.zeros(SHAPE, np.int32), np.zeros(SHAPE, np.int32))
             rods = [[Rod(y, x, size, y, x, size, 100, 2)] for y, x, size in (cell.nucleus for cell in grown)]
-            nuclei = tidy(np.where(cells > 0, paint(rods, SHAPE, still)[1], 0).astype(np.uint16), 25)
+            nuclei = tidy(np.where(cells > 0, paint(rods, SHAPE, None)[1], 0).astype(np.uint16), 25)
         specks(thickness, Draws(f"{seed} specks"), 60)
-        shown = relief(thickness, 9) if slanted else phase_contrast(thickness, **style.optics)
+        shown = relief(thickness, 13) if slanted else phase_contrast(thickness, **style.optics)
         image = shown + background(draws, SHAPE, level=(90, 160), tilt=40, shadow=16, grain=5)
         if radius := _BLUR.get(item.part, draws.pick((70, 20, 10))):
             image = blur(image, radius, 2)

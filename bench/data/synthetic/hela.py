@@ -17,12 +17,12 @@ class Hela(Film):
     """
 
     name = "hela"
-    version = 2
+    version = 3
     shape = (512, 512)
     frames = 84
     style = Style(
-        (24, 30), (280, 420), (0, 40), (260, 380), flatness=2, lobes=(1, 3), processes=(0, 1), process_length=(80, 200),
-        nucleus=90, texture=14, together=75, spacing=66, outline=22, seam=60,
+        (42, 48), (340, 480), (0, 40), (230, 330), flatness=2, lobes=(0, 2), processes=(0, 1), process_length=(80, 200),
+        nucleus=80, texture=8, together=45, spacing=57, outline=16, seam=60, tries=40,
     )  # fmt: skip
     speed = 6
 
@@ -31,11 +31,11 @@ class Hela(Film):
         seed = f"{scene} {frame // 3}"
         thickness, labels = fill(self.style, self.cells(scene, frame), seed, self.shape, smallest=150)
         grains = Draws(f"{seed} grains")
-        fine = smooth_noise(grains, self.shape, 3, 26, coarser=3, coarse_amplitude=24)
+        fine = smooth_noise(grains, self.shape, 3, 15, coarser=3, coarse_amplitude=24)
         thickness = thickness + (labels > 0) * fine
-        for _ in range(700):  # vesicles
+        for _ in range(520):  # vesicles
             y, x = grains.integer(0, self.shape[0] - 1), grains.integer(0, self.shape[1] - 1)
             if labels[y, x]:
                 dot(thickness, y, x, grains.integer(1, 3), grains.integer(-60, 110))
         shade = background(Draws(f"{scene} background"), self.shape, level=(118, 132), shadow=5, grain=2)
-        return relief(thickness, 10) + shade, labels
+        return relief(thickness, 15) + shade, labels

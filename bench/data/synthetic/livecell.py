@@ -1,4 +1,4 @@
-"""Eight cell lines in phase contrast at every density, up to five hundred cells an image: imitates LIVECell."""
+"""Eight cell lines in phase contrast at every density, up to a thousand cells an image: imitates LIVECell."""
 
 from __future__ import annotations
 
@@ -18,34 +18,40 @@ STYLES = MappingProxyType(
     {
         # flat glioblastoma cells of every form
         "A172": Style(
-            (40, 230), (60, 120), (20, 130), (60, 170), flatness=2, lobes=(1, 4), processes=(0, 2), outline=17,
-            together=30, optics={"edge": 42},
+            (30, 230), (78, 148), (20, 130), (50, 130), flatness=3, lobes=(1, 4), processes=(0, 3), tip=80,
+            pieces=2, taper=1, outline=15, texture=34, together=30, optics={"edge": 42},
         ),
-        # epithelial islands with bright seams
-        "BT474": Style((40, 300), (64, 104), (0, 50), (110, 230), flatness=2, islands=3, together=80, spacing=66),
-        # small round microglia with bright centres
+        # flat epithelial islands with bright seams
+        "BT474": Style(
+            (60, 420), (74, 118), (0, 50), (70, 150), flatness=4, texture=24, islands=5, together=80, spacing=60,
+            optics={"edge": 44, "body": 16},
+        ),
+        # small round microglia with bright centres, the densest of all
         "BV2": Style(
-            (120, 520), (34, 58), (0, 40), (330, 470), texture=25, together=25, outline=6, nucleus=0,
+            (150, 1300), (36, 60), (0, 40), (330, 470), texture=25, together=25, outline=6, nucleus=0, tries=7,
             optics={"edge": 70},
         ),
         # large flat hepatocytes with clear nuclei
         "Huh7": Style(
-            (40, 210), (84, 140), (0, 70), (60, 140), flatness=3, lobes=(0, 3), islands=2, together=75, spacing=68,
-            nucleus=90, outline=15, optics={"edge": 45},
+            (30, 210), (108, 176), (0, 70), (50, 110), flatness=4, lobes=(0, 3), islands=4, together=70, spacing=62,
+            nucleus=60, outline=15, texture=26, optics={"edge": 40, "body": 16},
         ),
         # small epithelial cells in clusters
-        "MCF7": Style((100, 480), (44, 74), (0, 60), (110, 240), flatness=2, islands=4, together=70, spacing=68),
+        "MCF7": Style(
+            (100, 760), (44, 74), (0, 60), (90, 200), flatness=3, texture=30, islands=9, together=70, spacing=64,
+        ),
         # neuroblastoma with thin processes
         "SHSY5Y": Style(
-            (80, 400), (40, 68), (10, 90), (120, 260), lobes=(0, 1), processes=(0, 2), process_length=(80, 260),
-            together=45,
+            (80, 620), (44, 74), (10, 90), (110, 230), lobes=(0, 1), processes=(0, 2), process_length=(80, 260),
+            texture=34, together=45,
         ),
         # round, bright, loosely attached
-        "SkBr3": Style((60, 350), (48, 72), (0, 30), (330, 480), texture=30, together=35, outline=7, nucleus=0),
+        "SkBr3": Style((60, 520), (44, 70), (0, 30), (330, 480), texture=30, together=35, outline=7, nucleus=0),
         # large spindle-shaped cells
         "SKOV3": Style(
-            (30, 190), (70, 130), (30, 130), (70, 190), flatness=2, lobes=(0, 3), processes=(0, 2),
-            process_length=(60, 160), together=30, outline=17, optics={"edge": 50},
+            (24, 180), (92, 160), (30, 130), (60, 150), flatness=3, lobes=(0, 3), processes=(0, 2),
+            process_length=(60, 160), tip=80, pieces=2, taper=1, texture=32, together=30, outline=15,
+            optics={"edge": 46},
         ),
     }
 )
@@ -61,7 +67,7 @@ class LiveCell(Generator):
     """
 
     name = "livecell"
-    version = 1
+    version = 2
     format = MappingProxyType(
         {
             "name": "label_pairs",

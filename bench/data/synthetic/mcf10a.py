@@ -10,14 +10,14 @@ from bench.data.synthetic._exact import Draws, smooth_noise
 from bench.data.synthetic._nuclei import Stain, haze, shot_noise, stain
 
 SHAPE = (448, 448)
-STYLE = Stain((85, 130), (84, 132), (5, 55), (180, 900), together=70, fragments=3)
+STYLE = Stain((85, 130), (78, 124), (5, 55), (180, 900), together=70, fragments=3)
 
 
 class Mcf10a(Generator):
     """The stand-in of the private MCF10A set: 448 x 448 pixels, 8 bit, about a hundred nuclei an image."""
 
     name = "mcf10a"
-    version = 1
+    version = 2
 
     class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Images of each part."""

@@ -31,7 +31,7 @@ class Neural(Generator):
     """
 
     name = "neural"
-    version = 1
+    version = 2
 
     shape: ClassVar[tuple[int, int]] = (512, 640)
     """Height and width of the images, pixels."""
@@ -91,8 +91,8 @@ def _cells(scene: str, frame: int, shape: tuple[int, int], crowding: int) -> tup
     """Thickness and labels of all cells of a frame."""
     draws = Draws(f"{scene} warp {frame}")
     warp = Warp(
-        smooth_noise(draws, shape, 7, 14, coarser=4, coarse_amplitude=26),
-        smooth_noise(draws, shape, 7, 14, coarser=4, coarse_amplitude=26),
+        smooth_noise(draws, shape, 8, 9, coarser=4, coarse_amplitude=18),
+        smooth_noise(draws, shape, 8, 9, coarser=4, coarse_amplitude=18),
     )
     thickness = np.zeros(shape, np.int32)
     labels = np.zeros(shape, np.uint16)
@@ -120,7 +120,7 @@ def _population(scene: str, shape: tuple[int, int], crowding: int) -> list[_Cell
     cells: list[_Cell] = []
     room = shape[0] * shape[1] * crowding // (512 * 640)  # in percent of a field of 512 x 640 pixels
     for i in range(draws.integer(8, 34) * room // 100):
-        kind = draws.pick((36, 30, 25, 9))
+        kind = draws.pick((36, 27, 24, 13))
         smallest, largest = ((64, 116), (84, 150), (120, 220), (60, 100))[kind]
         radius = draws.integer(smallest, largest)
         if cells and draws.chance(70):
@@ -176,7 +176,7 @@ def _process(draws: Draws, cell: _Cell, centre: tuple[int, int], root: int, inde
     thin = draws.integer(9, 22)
     rods = curve(
         centre, root, draws.integer(-130, 130), radius + length, (radius * 15 // 16, thin),
-        (thick, max(thick * 2 // 3, 110)), pieces=6, taper=draws.integer(2, 3),
+        (thick, max(thick * 2 // 3, 110)), pieces=6, taper=draws.integer(1, 3),
     )  # fmt: skip
     y, x = tip(rods)
     end = draws.pick((40, 25, 25, 10))
@@ -191,9 +191,9 @@ def _process(draws: Draws, cell: _Cell, centre: tuple[int, int], root: int, inde
             )  # fmt: skip
     elif end == 3:  # a small fan
         rods += _fan(draws, (y, x), root, draws.integer(60, 150), thick // 4 + 30)
-    for _ in range(draws.integer(0, 2)):  # side spikes
+    if draws.chance(25):  # a side spike
         start = rods[draws.integer(1, 4)]
-        side = root + (TURN // 4 if draws.chance(50) else -TURN // 4) + draws.integer(-90, 90)
+        side = root + (150 if draws.chance(50) else -150) + draws.integer(-60, 60)
         rods += curve((start.y1, start.x1), side, 0, draws.integer(50, 170), (11, 9), (250, 200), pieces=1, taper=1)
     return rods
 
@@ -219,11 +219,12 @@ def _inside(cell: _Cell, frame: int, canvas: Canvas, mask: NDArray[np.bool_]) ->
     draws = Draws(f"{cell.seed} inside {frame // 2}")
     edge = blur(mask.astype(np.int32) * 256, 1, 2)
     height, width = mask.shape
-    texture = smooth_noise(draws, (height, width), 3, 125, coarser=4, coarse_amplitude=110)
+    texture = smooth_noise(draws, (height, width), 3, 70, coarser=4, coarse_amplitude=70)
     result = canvas.thickness * (256 + texture) // 256
     y, x = cell.at(frame)
     y, x = y // GRID - canvas.top, x // GRID - canvas.left
     if cell.kind != _ROUND:
+        dot(result, y, x, max(cell.radius * draws.integer(40, 55) // (100 * GRID), 3), -cell.thickness // 3)
         spread = max(cell.radius // GRID, 3)
         for _ in range(draws.integer(1, 3)):
             dot(

@@ -50,7 +50,7 @@ class Sartorius(Generator):
     """
 
     name = "sartorius"
-    version = 1
+    version = 2
     format = MappingProxyType(
         {
             "name": "label_pairs",

@@ -16,7 +16,7 @@ class U373(Film):
     """
 
     name = "u373"
-    version = 1
+    version = 2
     shape = (520, 696)
     frames = 115
     style = Style(

@@ -21,11 +21,13 @@ class Annotated:
         id: of the image.
         instances: truth or prediction.
         file: its file name; the id where there is none.
+        group: the sequence, donor or slide it comes from, or None.
     """
 
     id: str
     instances: Instances
     file: str = ""
+    group: str | None = None
 
 
 def from_samples(samples: Iterable[Sample], folder: Path | None = None) -> Iterator[Annotated]:
@@ -44,4 +46,4 @@ def from_samples(samples: Iterable[Sample], folder: Path | None = None) -> Itera
         path = str(sample.meta.get("path", sample.id))
         if folder is not None and Path(path).is_relative_to(folder):
             path = Path(path).relative_to(folder).as_posix()
-        yield Annotated(sample.id, sample.instances, path)
+        yield Annotated(sample.id, sample.instances, path, sample.group)

@@ -16,7 +16,13 @@ from bench.instances import Instances
 _ENCODER = msgspec.json.Encoder()
 
 
-def write_coco(path: Path, images: Iterable[Annotated], classes: Sequence[str]) -> int:
+def write_coco(
+    path: Path,
+    images: Iterable[Annotated],
+    classes: Sequence[str],
+    info: Mapping[str, Any] | None = None,
+    ids: Mapping[str, int | str] | None = None,
+) -> int:
     """Truth as a COCO file, with masks as compressed RLE and areas and boxes of the masks.
 
     Images, categories and annotations are numbered from 1 (scorers take 0 for "no match").
@@ -25,6 +31,8 @@ def write_coco(path: Path, images: Iterable[Annotated], classes: Sequence[str]) 
         path: of the file.
         images: one after the other.
         classes: names of the classes.
+        info: the file's field of that name: what the data are and where they are from.
+        ids: id of an image -> its id in the file; default its place in the list.
 
     Returns:
         how many annotations were written.
@@ -36,19 +44,19 @@ def write_coco(path: Path, images: Iterable[Annotated], classes: Sequence[str]) 
     listed: list[dict[str, Any]] = []
     count = 0
     with writing(path) as file:
-        file.write(b'{"annotations":[')
-        for number, image in enumerate(images, 1):
+        file.write(b'{"info":' + _ENCODER.encode(info or {}) + b',"annotations":[')
+        for place, image in enumerate(images, 1):
+            number = place if ids is None else ids[image.id]
             its = image.instances
             _check_classes(image, len(classes))
             listed.append({"id": number, "file_name": image.file or image.id, "height": its.height, "width": its.width})
             for i in range(len(its)):
-                x0, y0, x1, y1 = its.boxes[i].tolist()
                 annotation = {
                     "id": count + 1,
                     "image_id": number,
                     **_segment(its, i),
                     "area": int(its.areas[i]),
-                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "bbox": _box(its, i),
                     "iscrowd": int(its.crowd[i]),
                 }
                 file.write((b"," if count else b"") + _ENCODER.encode(annotation))
@@ -59,7 +67,12 @@ def write_coco(path: Path, images: Iterable[Annotated], classes: Sequence[str]) 
     return count
 
 
-def write_coco_results(path: Path, images: Iterable[Annotated], numbers: Mapping[str, int | str] | None = None) -> int:
+def write_coco_results(
+    path: Path,
+    images: Iterable[Annotated],
+    numbers: Mapping[str, int | str] | None = None,
+    boxes: bool = False,
+) -> int:
     """Predictions as a list of COCO results.
 
     Predictions of a method that gives no scores are written without scores.
@@ -68,6 +81,8 @@ def write_coco_results(path: Path, images: Iterable[Annotated], numbers: Mapping
         path: of the file.
         images: one after the other.
         numbers: id of an image -> its id in the truth; default the id itself.
+        boxes: whether boxes are written, as those of a method that gives boxes of its own. Without them every program
+            takes the tight box of a mask; with them some take the area of the box for that of the mask.
 
     Returns:
         how many results were written.
@@ -86,12 +101,19 @@ def write_coco_results(path: Path, images: Iterable[Annotated], numbers: Mapping
             its = image.instances
             for i in range(len(its)):
                 result: dict[str, Any] = {"image_id": number, **_segment(its, i)}
+                if boxes:
+                    result["bbox"] = _box(its, i)
                 if its.scores is not None:
                     result["score"] = float(its.scores[i])
                 file.write((b"," if count else b"") + _ENCODER.encode(result))
                 count += 1
         file.write(b"]\n")
     return count
+
+
+def _box(instances: Instances, index: int) -> list[float]:
+    x0, y0, x1, y1 = instances.boxes[index].tolist()
+    return [x0, y0, x1 - x0, y1 - y0]
 
 
 def _segment(instances: Instances, index: int) -> dict[str, Any]:

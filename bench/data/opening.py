@@ -1,0 +1,33 @@
+"""Opening a data set for somebody who waits: what takes time is said before it begins, and as it goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bench.data.dataset import Dataset, open_dataset, unmade_stand_in
+from bench.progress import reporting, say
+
+
+def open_visibly(name: str, data_root: Path | None = None, *, stand_in: bool | None = None, **options: Any) -> Dataset:
+    """:func:`bench.data.open_dataset` with progress on stderr.
+
+    A stand-in that has to be generated, which takes minutes and up to some hundred megabytes, is announced with its
+    size and its place.
+
+    Args:
+        name: of a card.
+        data_root: default ``$BENCH_DATA_ROOT``, else ``./data``.
+        stand_in: True for the stand-in even if real files are there, False for real files only.
+        options: the others of :func:`bench.data.open_dataset`.
+    """
+    announce(name, data_root, stand_in=stand_in)
+    with reporting(f"preparing {name}", "image") as progress:
+        return open_dataset(name, data_root, stand_in=stand_in, progress=progress, **options)
+
+
+def announce(name: str, data_root: Path | None = None, *, stand_in: bool | None = None) -> None:
+    """Say that a stand-in has to be generated, if that is so."""
+    unmade = unmade_stand_in(name, data_root, stand_in=stand_in)
+    if unmade is not None:
+        say(f"{name}: {unmade.said}")
