@@ -1,44 +1,40 @@
-"""Training crops: a random window of an image and its target maps, flipped, turned and scaled alike. No torch."""
+"""Training crops: a random window of an image and its target maps, flipped, turned and scaled alike by MONAI.
+
+Which window, and by how much it is turned, is drawn here, so that a crop follows from a NumPy generator alone; what
+happens to the pixels is the library's. MONAI's own random transforms zoom rows and columns apart, or interpolate twice.
+
+Imports MONAI and so torch: import it inside the methods that need it, never at the top of a method's module.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from monai.transforms import Affined, Compose, Flipd, Rotate90d
 from numpy.typing import NDArray
+
+from methods._augmentation import Augmentation
 
 Arrays = Mapping[str, NDArray[Any]]
 """Arrays over one image by name, each (..., H, W) with the same H and W."""
 
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How a training crop may differ from the image.
-
-    Attributes:
-        flip_horizontal: left and right change places in half of the crops.
-        flip_vertical: top and bottom likewise.
-        right_angles: turned by 0, 90, 180 or 270 degrees.
-        rotation: turned by up to so many degrees either way; 0 leaves every pixel as it is.
-        zoom: scaled by a factor within [1 - zoom, 1 + zoom]; 0 leaves every pixel as it is.
-    """
-
-    flip_horizontal: bool = False
-    flip_vertical: bool = False
-    right_angles: bool = False
-    rotation: float = 0.0
-    zoom: float = 0.0
+LARGEST_LABEL = 2**24
+"""Whole numbers are exact up to here in the single precision in which MONAI turns and scales."""
 
 
-def random_crop(arrays: Arrays, size: int, augmentation: Augmentation, rng: np.random.Generator) -> dict[str, Any]:
+def random_crop(
+    arrays: Arrays, size: int, augmentation: Augmentation, rng: np.random.Generator
+) -> dict[str, NDArray[Any]]:
     """A ``size`` x ``size`` crop of all arrays at one random place, augmented.
 
     Every place at which the crop lies within the image is equally likely. An image smaller than the crop, and what
     a rotation brings in from beyond the edge, is filled by reflection. Where pixels fall between pixels, floating
-    point arrays are interpolated linearly; integer and bool arrays (labels) take the nearest.
+    point arrays are interpolated linearly; integer and bool arrays (labels) take the nearest. Flips and right angles
+    move pixels and change none.
 
     Args:
         arrays: name -> (..., H, W); may be memory-mapped, only the window is read.
@@ -48,6 +44,9 @@ def random_crop(arrays: Arrays, size: int, augmentation: Augmentation, rng: np.r
 
     Returns:
         name -> (..., size, size), contiguous, of the same dtype.
+
+    Raises:
+        ValueError: an integer array that is to be turned or scaled goes beyond :data:`LARGEST_LABEL`.
     """
     height, width = next(iter(arrays.values())).shape[-2:]
     row = int(rng.integers(max(height - size, 0) + 1)) - max(size - height, 0) // 2
@@ -58,36 +57,48 @@ def random_crop(arrays: Arrays, size: int, augmentation: Augmentation, rng: np.r
     angle = rng.uniform(-augmentation.rotation, augmentation.rotation)
     scale = rng.uniform(1 - augmentation.zoom, 1 + augmentation.zoom)
 
-    margin = 0 if angle == 0 and scale == 1 else _margin(size, angle, scale)
-    crops = {}
-    for name, array in arrays.items():
-        window = reflected_window(array, row - margin, column - margin, size + 2 * margin, size + 2 * margin)
-        if margin:
-            window = _turned(window, size, angle, scale)
-        if flip_rows:
-            window = window[..., ::-1, :]
-        if flip_columns:
-            window = window[..., ::-1]
-        crops[name] = np.ascontiguousarray(np.rot90(window, quarters, axes=(-2, -1)))
-    return crops
+    turned = angle != 0 or scale != 1
+    margin = _margin(size, angle, scale) if turned else 0
+    windows = {
+        name: reflected_window(array, row - margin, column - margin, size + 2 * margin)
+        for name, array in arrays.items()
+    }
+    names = tuple(arrays)
+    transforms: list[Any] = []
+    if turned:
+        transforms.append(_turn(windows, size, angle, scale))
+    if flip_rows:
+        transforms.append(Flipd(names, spatial_axis=0))
+    if flip_columns:
+        transforms.append(Flipd(names, spatial_axis=1))
+    if quarters:
+        transforms.append(Rotate90d(names, k=quarters))
+    crops = Compose(transforms)({name: window.reshape(-1, *window.shape[-2:]) for name, window in windows.items()})
+    return {
+        name: np.ascontiguousarray(crops[name], window.dtype).reshape(*window.shape[:-2], size, size)
+        for name, window in windows.items()
+    }
 
 
-def reflected_window(array: NDArray[Any], row: int, column: int, height: int, width: int) -> NDArray[Any]:
-    """The window of ``array`` (..., H, W) whose first pixel is (row, column); beyond the edges it is mirrored.
+def reflected_window(array: NDArray[Any], row: int, column: int, side: int) -> NDArray[Any]:
+    """A copy of the ``side`` x ``side`` window of ``array`` (..., H, W) whose first pixel is (row, column).
 
-    The mirror repeats the edge pixel (``d c b a | a b c d | d c b a``) and goes on for as far as it is asked.
+    Beyond the edges ``array`` is mirrored. The mirror repeats the edge pixel (``d c b a | a b c d | d c b a``) and
+    goes on for as far as it is asked. Only the pixels of the window are read.
     """
-    full_height, full_width = array.shape[-2:]
-    if row >= 0 and column >= 0 and row + height <= full_height and column + width <= full_width:
-        return np.asarray(array[..., row : row + height, column : column + width])
-    rows = _mirror(np.arange(row, row + height), full_height)
-    columns = _mirror(np.arange(column, column + width), full_width)
-    return np.asarray(array)[..., rows[:, None], columns]
+    height, width = array.shape[-2:]
+    if 0 <= row <= height - side and 0 <= column <= width - side:
+        return np.array(array[..., row : row + side, column : column + side])
+    rows, columns = _mirrored(row, side, height), _mirrored(column, side, width)
+    top, left = rows.min(), columns.min()
+    seen = np.asarray(array[..., top : rows.max() + 1, left : columns.max() + 1])
+    return np.ascontiguousarray(seen[..., rows - top, :][..., columns - left])
 
 
-def _mirror(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    folded = index % (2 * length)
-    return np.where(folded < length, folded, 2 * length - 1 - folded)
+def _mirrored(start: int, length: int, full: int) -> NDArray[np.int64]:
+    """Which of ``full`` pixels in a row are seen from ``start`` on, with a mirror at each end."""
+    before, after = max(-start, 0), max(start + length - full, 0)
+    return np.pad(np.arange(full), (before, after), mode="symmetric")[start + before :][:length]
 
 
 def _margin(size: int, angle: float, scale: float) -> int:
@@ -97,16 +108,20 @@ def _margin(size: int, angle: float, scale: float) -> int:
     return max(1, math.ceil((reach - size) / 2) + 1)
 
 
-def _turned(window: NDArray[Any], size: int, angle: float, scale: float) -> NDArray[Any]:
-    """The central ``size`` x ``size`` of ``window`` (..., S, S) turned by ``angle`` degrees and scaled."""
-    from scipy import ndimage  # slow to import, and seldom needed
-
-    turn = math.radians(angle)
-    matrix = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]]) / scale
-    offset = (window.shape[-1] - 1) / 2 - matrix @ np.full(2, (size - 1) / 2)
-    order = 1 if np.issubdtype(window.dtype, np.floating) else 0
-    planes = window.reshape(-1, *window.shape[-2:])
-    out = np.empty((len(planes), size, size), window.dtype)
-    for plane, target in zip(planes, out, strict=True):
-        ndimage.affine_transform(plane, matrix, offset, output=target, order=order, mode="reflect")
-    return out.reshape(*window.shape[:-2], size, size)
+def _turn(windows: Arrays, size: int, angle: float, scale: float) -> Affined:
+    """What turns windows by ``angle`` degrees, scales them by ``scale`` and cuts out their middle."""
+    modes = []
+    for name, window in windows.items():
+        floating = np.issubdtype(window.dtype, np.floating)
+        if not floating and window.dtype != bool and abs(window).max() > LARGEST_LABEL:
+            raise ValueError(f"{name}: whole numbers above {LARGEST_LABEL} cannot be turned or scaled exactly")
+        modes.append("bilinear" if floating else "nearest")
+    return Affined(
+        tuple(windows),
+        rotate_params=math.radians(angle),
+        scale_params=(1 / scale, 1 / scale),  # of the grid at which the window is read
+        spatial_size=(size, size),
+        mode=modes,
+        padding_mode="reflection",
+        dtype=torch.float32,
+    )

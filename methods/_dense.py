@@ -11,6 +11,7 @@ This module imports no torch, so a method's module may import it at its top.
 from __future__ import annotations
 
 import os
+import zlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from bench.api import (
     UsageError,
     to_gray,
 )
-from methods._crops import Augmentation, random_crop
+from methods._augmentation import Augmentation
 from methods._feeding import DROPPED, ImageTally
 from methods._targets import TargetCache
 
@@ -52,7 +53,7 @@ class DenseMapMethod(Method):
     Its ``Params`` extend ``DenseMapMethod.Params``.
     """
 
-    requires: ClassVar[tuple[str, ...]] = ("torch", "mmengine")
+    requires: ClassVar[tuple[str, ...]] = ("torch", "mmengine", "monai")
     compute_options: ClassVar[tuple[str, ...]] = COMPUTE_OPTIONS
 
     @dataclass(frozen=True)
@@ -83,12 +84,14 @@ class DenseMapMethod(Method):
                 raise UsageError(f"setting tile_overlap must be at least 0, not {self.tile_overlap}")
 
     augmentation: ClassVar[Augmentation] = Augmentation(flip_horizontal=True, flip_vertical=True, right_angles=True)
-    """How training crops may differ from the image."""
+    """How training crops may differ from the image; :mod:`methods._crops` has MONAI do it."""
     after_network: ClassVar[tuple[str, ...]] = ("tile", "tile_overlap")
     """See :attr:`bench.api.Method.after_network`."""
     reductions: Mapping[str, int] = MappingProxyType({})
     """Maps of lower resolution than the image: name -> by which factor, at most the network's stride."""
 
+    patience: int = 0
+    """Passes over the images without a lower validation loss after which a training ends; 0: it has its full length."""
     least_box: int = 0
     """Pixels from which an instance is an object to a network that learns boxes besides maps."""
 
@@ -165,6 +168,8 @@ class DenseMapMethod(Method):
     def fit(self, train: SampleSource, val: SampleSource | None, context: FitContext) -> Path:
         """Train on random crops; see :func:`methods._runner.train`."""
         from methods import _dense_model, _runner
+        from methods._crops import random_crop
+        from methods._early_stopping import EarlyStopping
 
         tally = ImageTally(context.folder / "counted")
 
@@ -174,9 +179,15 @@ class DenseMapMethod(Method):
             return arrays
 
         targets = TargetCache(context.folder / "targets", learnable)
+        validation_targets = TargetCache(context.folder / "validation_targets", self._learnable)
 
         def example(sample: Sample, rng: np.random.Generator) -> dict[str, Any]:
             crop = random_crop(targets[sample], self.params.crop, self.augmentation, rng)
+            return self.encode_crop(crop, rng)
+
+        def held_back(sample: Sample) -> dict[str, Any]:
+            rng = np.random.default_rng(zlib.crc32(sample.id.encode()))  # the same place of an image every time
+            crop = random_crop(validation_targets[sample], self.params.crop, Augmentation(), rng)
             return self.encode_crop(crop, rng)
 
         def build() -> Any:
@@ -198,8 +209,11 @@ class DenseMapMethod(Method):
             meta={"method": self.name},
             scope="mmengine",
             compute=self.compute,
+            val=val,
+            early_stopping=EarlyStopping(self.patience, held_back) if self.patience else None,
         )
         targets.clear()
+        validation_targets.clear()
         total = tally.total()
         if total.examples and not (context.folder / DROPPED).is_file():
             total.finish(context.folder, self.name)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.api import SMOKE, Instances, Paper, Sample, Schedule, UsageError
-from methods._crops import Augmentation
+from methods._augmentation import Augmentation
 from methods._dense import DenseMapMethod
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class CALTUS(DenseMapMethod):
         "With thresholds, a pixel is touching only where background is not the likelier: the bare threshold of 0.05"
         " would let cells grow over background.",
         "Cells grow over touching pixels until nothing changes; of two that arrive together the higher label wins.",
+        "The height that the watershed floods is not rounded to 255 levels, as jcell rounds it.",
+        "Instances under 10 pixels are dropped; jcell's default keeps all.",
         "Crowd regions are left out of both terms of the loss.",
         "With several classes, four maps each.",
     )
@@ -167,20 +169,21 @@ class CALTUS(DenseMapMethod):
         }
 
     def activate(self, outputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Softmax over the four maps of each class."""
-        import torch
-
-        four = outputs["semantic"].split(4, dim=1)
-        return {"semantic": torch.cat([logits.softmax(dim=1) for logits in four], dim=1)}
+        """The logits as they are: :meth:`infer` takes their mean before the softmax."""
+        return outputs
 
     def infer(self, prepared: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
-        """The mean over the image turned by right angles."""
+        """Softmax over the four maps of each class, of the mean over the image turned by right angles (jcell)."""
+        from scipy.special import softmax
+
         turns = range(0, 4, 4 // self.params.turns)
         found = []
         for turn in turns:
             maps = super().infer(np.rot90(prepared, turn, axes=(1, 2)).copy())
             found.append(np.rot90(maps["semantic"], -turn, axes=(1, 2)))
-        return {"semantic": np.mean(found, axis=0, dtype=np.float32)}
+        logits = np.mean(found, axis=0, dtype=np.float32)
+        by_class = logits.reshape(-1, 4, *logits.shape[1:])
+        return {"semantic": softmax(by_class, axis=1).reshape(logits.shape)}
 
     def decode(self, maps: Mapping[str, NDArray[np.float32]], image: NDArray[Any]) -> Instances:
         """By the maximum a posteriori, by thresholds or by a watershed."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bench.api import SMOKE, Instances, Paper, Sample, Schedule, Task, UsageError
 from methods._anchors import AnchorSampling, AnchorShapes
-from methods._crops import Augmentation
+from methods._augmentation import Augmentation
 from methods._dense import DenseMapMethod
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ class InstanceUNet(DenseMapMethod):
     summary = "U-Net with a region proposal network on its encoder; watershed from the boxes' centres."
     paper = Paper(
         title="Instance-U-Net with watershed",
-        authors="unpublished report; the same lineage as L. Yang et al., NuSeT",
-        year=2020,
-        venue="NuSeT: PLOS Computational Biology 16, e1008193",
-        url="https://doi.org/10.1371/journal.pcbi.1008193",
+        authors="",
+        year=None,
+        note="unpublished report without names; the same lineage as L. Yang et al., NuSeT, PLOS Computational Biology "
+        "16, e1008193 (2020)",
     )
     scored = False
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -64,6 +64,10 @@ class InstanceUNet(DenseMapMethod):
     }
     deviations = (
         "Training has a fixed length of 100 epochs in batches of 4: the paper gives neither.",
+        "Two 3 x 3 convolutions a level, the first of which changes the number of channels, as in NuSeT and in the"
+        " original U-Net: the paper's text has two, and a third that doubles the channels.",
+        "The watershed's distance is taken with holes filled, as in NuSeT; the holes themselves stay background, as in"
+        " the rows without watershed.",
         "Xavier-normal initial weights: not stated.",
         "Dice is taken of the softmax, as the formula says; NuSeT's code feeds it logits.",
         "The border term of the weights holds for all pixels, as the formula says; NuSeT's code limits it to the"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.api import SMOKE, Instances, Paper, Sample, Schedule, Task, UsageError
-from methods._crops import Augmentation
+from methods._augmentation import Augmentation
 from methods._dense import DenseMapMethod
 
 if TYPE_CHECKING:
@@ -67,11 +67,11 @@ class MULuxCZ(DenseMapMethod):
     title = "MU-Lux-CZ"
     summary = "Cells and markers by a U-Net, instances by a marker-controlled watershed."
     paper = Paper(
-        title="Cell Segmentation by Combining Marker-Controlled Watershed and Deep Learning",
+        title="DIC Image Segmentation of Dense Cell Populations by Combining Deep Learning and Watershed",
         authors="F. Lux, P. Matula",
-        year=2020,
-        venue="arXiv",
-        url="https://arxiv.org/abs/2004.01607",
+        year=2019,
+        venue="ISBI, 236-239",
+        note="what it leaves open follows the same authors' later arXiv:2004.01607",
     )
     scored = False
     schedules: ClassVar[Mapping[str, Schedule]] = {
@@ -90,6 +90,7 @@ class MULuxCZ(DenseMapMethod):
         "Other data sets take thresholds and style of the entry's data set of the same modality.",
         "16-bit images are stretched between percentiles to 8 bits; the Gaussian of the illumination removal, a window"
         " of 501 pixels, has the standard deviation that OpenCV gives to it, 75.5.",
+        "Instances under 10 pixels are dropped: the entry names no limit.",
         "With several classes, a pair of maps each.",
     )
     after_network: ClassVar[tuple[str, ...]] = (

@@ -182,6 +182,14 @@ def test_a_flood_from_sure_cells_stops_at_sure_background():
     assert not flooded_cells(probability, 0.98, 0.9).any()
 
 
+def test_sure_pixels_that_meet_at_a_corner_are_two_cells():
+    probability = np.zeros((4, 4, 4), np.float32)
+    probability[0] = 1.0
+    for place in (np.s_[:, :2, :2], np.s_[:, 2:, 2:]):
+        probability[place] = np.array([0, 1, 0, 0], np.float32)[:, None, None]
+    assert flooded_cells(probability, 0.95, 0.9).max() == 2
+
+
 # -- Instance-U-Net -----------------------------------------------------------------------------------
 
 
@@ -223,10 +231,13 @@ def test_a_disk_does_not_reach_into_the_next_component_or_beyond_a_notch():
     assert cut(mask, [(15, 13), (15, 20)]).max() == 2
 
 
-def test_holes_are_filled_specks_dropped_and_nothing_stays_nothing():
+def test_holes_stay_and_do_not_cut_specks_are_dropped_and_nothing_stays_nothing():
     mask = TWO.copy()
     mask[25, 25] = False
     mask[2, 2] = True
-    assert (cut(mask, [], min_area=10) > 0).sum() == TWO.sum()
+    labels = cut(mask, [], min_area=10)
+    assert (labels > 0).sum() == TWO.sum() - 1
+    assert labels[25, 25] == 0
+    assert labels.max() == 1
     assert not cut(np.zeros((5, 7), bool), [(2, 2)]).any()
     assert cut(np.ones((1, 1), bool), [(0, 0)]).tolist() == [[1]]

@@ -5,6 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("mmengine")
+pytest.importorskip("monai")
 
 from dataclasses import dataclass  # noqa: E402
 
@@ -19,6 +20,7 @@ from bench.api import (  # noqa: E402
     UsageError,
 )
 from methods import _runner  # noqa: E402
+from methods._augmentation import Augmentation  # noqa: E402
 from methods._decoders import connected_components, from_label_maps  # noqa: E402
 from methods._dense import DenseMapMethod  # noqa: E402
 from methods._encoders import label_maps  # noqa: E402
@@ -45,6 +47,7 @@ class Bright(DenseMapMethod):
 
     name = "bright"
     title = "Bright"
+    augmentation = Augmentation(flip_horizontal=True, right_angles=True, rotation=180.0, zoom=0.2)
     encoded = 0
 
     @dataclass(frozen=True)
@@ -159,6 +162,25 @@ def test_a_killed_training_goes_on_to_the_same_bits(trained, tmp_path, monkeypat
     weights = Bright(Task()).fit(samples(), None, context(tmp_path, progress=lambda done, *_: first.append(done)))
     assert first[0] <= killed_at + 1
     assert same(state(trained[1]), state(weights))
+
+
+def test_it_stops_when_held_back_images_are_learned_no_better_and_keeps_the_best(tmp_path):
+    class Patient(Bright):
+        patience = 2
+
+    inverted = Source(
+        Sample(s.id, s.image, Instances.from_label_map((s.instances.to_label_map() == 0).astype(np.int32)))
+        for s in samples(2, (40, 30))
+    )
+    seen = []
+    patient = Patient(Task(), Patient.make_params("", {"crop": "20"}))
+    weights = patient.fit(
+        samples(4), inverted, context(tmp_path, steps=100, progress=lambda done, *_: seen.append(done))
+    )
+    assert seen[-1] < 20  # a pass is two steps, and every one makes the opposite of the truth less likely
+    assert patient.encoded == 4 + 2
+    assert not list(tmp_path.glob("*targets*"))
+    assert weights.is_file()
 
 
 def test_training_starts_from_a_checkpoint_given_by_path(trained, tmp_path):

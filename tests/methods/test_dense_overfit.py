@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.api import FitContext, Instances, Sample, Schedule, Task
-from methods._crops import Augmentation
+from methods._augmentation import Augmentation
 from methods.calt_us import CALTUS
 from methods.instance_unet import InstanceUNet
 from methods.mu_lux_cz import MULuxCZ
