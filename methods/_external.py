@@ -184,7 +184,7 @@ class ExternalMethod(Method):
             MissingDependencyError: no interpreter, no program, or no weights.
         """
         if self.needs_weights and self.weights is None:
-            raise MissingDependencyError(f"{self.name} needs weights", "give their path with --weights")
+            raise MissingDependencyError(f"{self.name} is not run without weights", "give their path with --weights")
         if self.script is not None:
             self.interpreter()
             return

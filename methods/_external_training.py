@@ -34,11 +34,7 @@ CHATTER = "tool.txt"
 
 
 class TrainedTool(ExternalMethod):
-    """A tool with a script that can train. A training that was killed begins anew, with the same seed.
-
-    Attributes:
-        settings_of_training: names of the settings that only the training needs, for a reader.
-    """
+    """A tool with a script that can train. A training that was killed begins anew, with the same seed."""
 
     trainable = True
     inits: ClassVar[tuple[str, ...]] = ("random",)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from bench.api import Paper, Schedule
+from bench.api import Paper, Schedule, UsageError
 from methods._environment import locked
 from methods._external import ExternalMethod
 from methods._external_training import TrainedTool
@@ -28,13 +28,11 @@ class _Prediction(ExternalMethod.Params):
         flow_threshold: masks whose flows are off by more are dropped.
         cellprob_threshold: logit above which a pixel belongs to a cell.
         min_size: smaller masks are dropped, pixels.
-        gpu: whether the tool uses a GPU, if its environment can.
     """
 
     flow_threshold: float = 0.4
     cellprob_threshold: float = 0.0
     min_size: int = 15
-    gpu: bool = False
 
 
 class Cellpose(TrainedTool):
@@ -77,6 +75,7 @@ class Cellpose(TrainedTool):
             learning_rate: 0.2 with SGD (Stringer 2021).
             weight_decay: 1e-5 (Stringer 2021).
             min_train_masks: images with fewer cells are not trained on (our choice).
+            crop: side of a training crop, pixels (the package: 224).
             environment: hash of its pinned environment; part of a run's identity.
         """
 
@@ -84,7 +83,13 @@ class Cellpose(TrainedTool):
         learning_rate: float = 0.2
         weight_decay: float = 1e-5
         min_train_masks: int = 1
+        crop: int = 224
         environment: str = hashlib.sha256("\n".join(_LOCK).encode()).hexdigest()[:12]
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            if self.crop < 16 or self.crop % 8:
+                raise UsageError(f"setting crop must be a multiple of 8 pixels from 16 on, not {self.crop}")
 
 
 class CellposeSAM(ExternalMethod):

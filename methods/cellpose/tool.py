@@ -1,16 +1,23 @@
 """Cellpose in its own interpreter, version 3 (trained from scratch) or 4 (weights by path). Nothing is downloaded."""
 
 import math
+import runpy
+from pathlib import Path
 
 import numpy as np
 
 
 def load(options):
     """The model of ``options["weights"]``."""
+    if _version() >= 4:
+        runpy.run_path(str(Path(__file__).parents[1] / "_external_torchvision.py"))
     from cellpose import models
 
     network = {"diam_mean": 30.0} if _version() < 4 else {}
-    model = models.CellposeModel(gpu=options["gpu"], pretrained_model=options["weights"], **network)
+    device = _device(options)
+    model = models.CellposeModel(
+        gpu=device.type == "cuda", device=device, pretrained_model=options["weights"], **network
+    )
     return model, options
 
 
@@ -25,7 +32,7 @@ def segment(loaded, image):
         min_size=options["min_size"],
         **arguments,
     )
-    return np.asarray(masks).astype(np.int32)
+    return np.asarray(masks).astype(np.int32).reshape(image.shape[:2])  # the package drops sides of one pixel
 
 
 def train(images, truths, options, folder, report):
@@ -39,7 +46,8 @@ def train(images, truths, options, folder, report):
     kept = [i for i, truth in enumerate(truths) if len(np.unique(truth)) - 1 >= options["min_train_masks"]]
     if not kept:
         raise ValueError(f"no training image has {options['min_train_masks']} cells or more")
-    model = models.CellposeModel(gpu=options["gpu"], pretrained_model=False)
+    device = _device(options)
+    model = models.CellposeModel(gpu=device.type == "cuda", device=device, pretrained_model=False)
     per_epoch = math.ceil(len(kept) / options["batch_size"])
     epochs = max(1, math.ceil(options["steps"] / per_epoch))
     original, begun = model.net.train, [0]
@@ -63,12 +71,22 @@ def train(images, truths, options, folder, report):
         weight_decay=options["weight_decay"],
         SGD=options["optimizer"] == "SGD",
         min_train_masks=options["min_train_masks"],
+        bsize=options["crop"],
         save_path=folder,
         save_every=10**9,
         model_name="cellpose",
     )
     report(epochs, epochs)
     return path
+
+
+def _device(options):
+    import torch
+
+    device = torch.device(options["device"])
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("torch in its environment can use no GPU: run it with --device cpu")
+    return device
 
 
 def _prepared(image):

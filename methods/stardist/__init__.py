@@ -61,7 +61,6 @@ class StarDist(TrainedTool):
             crop: side of a training crop, pixels; smaller where an image is.
             steps_per_epoch: steps between two looks at the watched loss.
             learning_rate: of Adam.
-            gpu: whether the tool uses a GPU, if its environment can.
             environment: hash of its pinned environment; part of a run's identity.
         """
 
@@ -70,5 +69,4 @@ class StarDist(TrainedTool):
         crop: int = 256
         steps_per_epoch: int = 100
         learning_rate: float = 0.0003
-        gpu: bool = False
         environment: str = hashlib.sha256("\n".join(_LOCK).encode()).hexdigest()[:12]

@@ -16,6 +16,7 @@ def load(options):
     """The model in the ZIP archive ``options["weights"]``."""
     from stardist.models import StarDist2D
 
+    _choose_device(options)
     folder = tempfile.mkdtemp(prefix="stardist-")
     with zipfile.ZipFile(options["weights"]) as archive:
         archive.extractall(folder)
@@ -38,6 +39,7 @@ def train(images, truths, options, folder, report):
     from csbdeep.utils import normalize
     from stardist.models import Config2D, StarDist2D
 
+    _choose_device(options)
     tf.keras.utils.set_random_seed(options["seed"])
     gray = [normalize(_gray(image), 1, 99.8).astype(np.float32) for image in images]
     truths = [truth.astype(np.int32) for truth in truths]
@@ -56,15 +58,18 @@ def train(images, truths, options, folder, report):
         train_steps_per_epoch=per_epoch,
         train_learning_rate=options["learning_rate"],
         train_tensorboard=False,
-        use_gpu=options["gpu"],
+        use_gpu=options["device"] != "cpu",
     )
     model = StarDist2D(config, name="model", basedir=str(folder))
 
     class Report(tf.keras.callbacks.Callback):
-        """Tells of every epoch."""
+        """Tells of every step."""
 
-        def on_epoch_end(self, epoch, logs=None):
-            report((epoch + 1) * per_epoch, epochs * per_epoch)
+        done = 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.done += 1
+            report(self.done, epochs * per_epoch)
 
     model.prepare_for_training()
     model.callbacks.append(Report())
@@ -77,6 +82,21 @@ def train(images, truths, options, folder, report):
             if file.name in ("config.json", "thresholds.json", "weights_best.h5"):
                 archive.write(file, f"model/{file.name}")
     return packed
+
+
+def _choose_device(options):
+    """Before TensorFlow computes anything: the asked GPU and no other, or none."""
+    import tensorflow as tf
+
+    found = tf.config.list_physical_devices("GPU")
+    if options["device"] == "cpu":
+        tf.config.set_visible_devices([], "GPU")
+        return
+    number = int(options["device"].partition(":")[2] or 0)
+    if number >= len(found):
+        raise ValueError(f"TensorFlow in its environment can use {len(found)} GPUs: run it with --device cpu")
+    tf.config.set_visible_devices(found[number : number + 1], "GPU")
+    tf.config.experimental.set_memory_growth(found[number], True)
 
 
 def _gray(image):
