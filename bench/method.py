@@ -22,13 +22,14 @@ Origin = Literal["reimplementation", "stock", "baseline", "control", "external"]
 
 @dataclass(frozen=True)
 class Paper:
-    """Where a method is published."""
+    """Where a method is published. ``authors`` and ``year`` are empty where nobody knows them; ``note`` says why."""
 
     title: str
     authors: str
-    year: int
+    year: int | None
     venue: str = ""
     url: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,8 @@ class Method(ABC):
         schedules: ``paper``, ``short``, ``smoke`` -> :class:`Schedule`; only what is declared can be asked for.
         after_network: parameters that act on what the network says only, so that they change no training: runs that
             differ in nothing else share one.
+        trial: parameters that make it small and quick for the trial training of ``bench check``, which looks at how it
+            behaves and not at how well it predicts (a small image, a narrow network).
         deviations: each difference from the paper, with its reason.
         Params: a frozen dataclass of settings, every one with a default; its docstring gives the source of each.
     """
@@ -171,6 +174,7 @@ class Method(ABC):
     variant_titles: ClassVar[Mapping[str, str]] = {}
     schedules: ClassVar[Mapping[str, Schedule]] = {"smoke": SMOKE}
     after_network: ClassVar[tuple[str, ...]] = ()
+    trial: ClassVar[Mapping[str, Any]] = {}
     deviations: ClassVar[tuple[str, ...]] = ()
 
     @dataclass(frozen=True)

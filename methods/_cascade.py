@@ -5,9 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 from bench.api import Task
+from methods import _proposals
 
 STOCK = "cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco"
 """MMDetection's config: three stages at IoU 0.5, 0.6, 0.7, loss weights 1, 0.5, 0.25, box deltas of shrinking scale."""
+
+
+SHORTEST = 0.8
+"""Of the short side that images are resized into in prediction, the least in training: 640 of 800."""
+SCALES = 6
+"""Sizes of training images, evenly spaced: 640, 672, 704, 736, 768 and 800, as in Detectron2's COCO configs."""
+
+
+def many_scales(image_scale: tuple[int, int], shortest: float) -> dict[str, Any]:
+    """The mmdet transform that resizes a training image into one of several sizes, by chance.
+
+    Args:
+        image_scale: (long, short) side in pixels that images are resized into in prediction.
+        shortest: share of the short side that the smallest size has; 1: all are of ``image_scale``.
+    """
+    long, short = max(image_scale), min(image_scale)
+    sides = [round(short * (shortest + (1 - shortest) * step / (SCALES - 1))) for step in range(SCALES)]
+    # Of square input the long side bounds the size, so it shrinks along; of the others it stays, as in the configs.
+    scales = [(side if long == short else long, side) for side in sides]
+    return {"type": "RandomChoiceResize", "scales": scales, "resize_type": "ResizeAsWhole"}
 
 
 def set_heads(model: Any, task: Task, *, pyramid_channels: int, head_channels: int) -> None:
@@ -31,30 +52,30 @@ def set_heads(model: Any, task: Task, *, pyramid_channels: int, head_channels: i
 
 
 def set_caps(model: Any, task: Task, *, samples: int, score_threshold: float, nms_iou: float) -> None:
-    """Let samplers, proposals and detections hold what the task's densest image needs, in place.
+    """Fit samplers, ratios of anchors, proposals, suppression and detections to the task's objects, in place.
 
     Args:
         model: the ``model`` part of :data:`STOCK`.
         task: its objects and its largest number of detections.
-        samples: RoIs sampled an image and stage; 0: 512, or four times the objects of the densest image, since a
-            quarter of the samples are objects.
+        samples: RoIs sampled an image and stage; 0: what the densest image needs.
         score_threshold: detections below are dropped.
-        nms_iou: box IoU above which the weaker of two detections is dropped.
+        nms_iou: box IoU above which the weaker of two detections is dropped; 0: by the objects.
     """
-    densest = task.objects.per_image_max if task.objects else 100
-    samples = samples or max(512, 4 * densest)
+    samples = _proposals.sampled_rois(task, samples)
+    model.train_cfg.rpn.sampler.num = _proposals.sampled_anchors(task)
+    model.train_cfg.rpn.assigner.gpu_assign_thr = _proposals.ASSIGNED_ON_GPU
     for stage in model.train_cfg.rcnn:
         stage.sampler.num = samples
-    model.train_cfg.rpn.sampler.num = max(256, 2 * densest)
-    # Anchors x objects is compared on the CPU where it would fill a GPU's memory.
-    model.train_cfg.rpn.assigner.gpu_assign_thr = 500
-    proposals = max(2000, samples)
-    model.train_cfg.rpn_proposal.update(nms_pre=max(2000, 2 * samples), max_per_img=proposals)
-    proposals = max(1000, 3 * task.max_detections // 2)
+        stage.assigner.gpu_assign_thr = _proposals.ASSIGNED_ON_GPU
+    model.train_cfg.rpn_proposal.update(nms_pre=max(2000, 2 * samples), max_per_img=max(2000, samples))
+    anchors = model.rpn_head.anchor_generator
+    anchors.ratios = list(_proposals.fitted_ratios(task, anchors.ratios))
+    proposals = _proposals.proposals(task)
     model.test_cfg.rpn.update(nms_pre=proposals, max_per_img=proposals)
+    overlap = _proposals.nms_iou(task, nms_iou, model.test_cfg.rcnn.nms.iou_threshold)
     model.test_cfg.rcnn.update(
         score_thr=score_threshold,
-        nms={"type": "nms", "iou_threshold": nms_iou},
+        nms={"type": "nms", "iou_threshold": overlap},
         max_per_img=task.max_detections,
     )
 

@@ -29,10 +29,12 @@ from bench.api import (
     MissingDependencyError,
     Sample,
     SampleSource,
+    Schedule,
     Task,
     UsageError,
     to_rgb8,
 )
+from methods._crowds import within_bound
 from methods._feeding import Tally
 from methods._mmdet_tiles import (
     AUTOMATIC,
@@ -64,7 +66,8 @@ class Training:
         clip_grad: arguments of ``clip_grad_norm_``, or None.
         paramwise: mmengine's ``paramwise_cfg``, or None.
         patience: passes over the training images without a lower validation loss after which the training ends, with
-            the best weights kept; 0: it runs to the schedule's end.
+            the best weights kept; where there is no validation split, images of the training split are held out (see
+            :mod:`methods._hold_out`). 0: it runs to the schedule's end.
     """
 
     optimizer: Mapping[str, Any]
@@ -142,10 +145,7 @@ class MMDetMethod(Method):
 
     def augmentations(self) -> list[dict[str, Any]]:
         """mmdet transforms of a training example, between loading and packing."""
-        return [
-            {"type": "Resize", "scale": self.image_scale(), "keep_ratio": True},
-            {"type": "RandomFlip", "prob": 0.5},
-        ]
+        return [self._resize(), {"type": "RandomFlip", "prob": 0.5}]
 
     def packing(self) -> dict[str, Any]:
         """The mmdet transform that ends the pipeline of a training example, after every augmentation."""
@@ -158,20 +158,24 @@ class MMDetMethod(Method):
         bench.ops.import_mmdet()
         from methods import _runner
         from methods._early_stopping import EarlyStopping
+        from methods._hold_out import hold_out
 
-        self._import_modules()
         transforms = self._compose([*self.augmentations(), self.packing()])
         plain = self._compose([self._resize(), self.packing()])
         schedule = context.schedule
-        training = self.optimisation(
-            schedule.steps(len(train)), schedule.batch_size, math.ceil(len(train) / schedule.batch_size)
-        )
         init = context.init
+        meta: dict[str, Any] = {"method": self.name, "init": _kind(init)}
+        training = self._optimisation(len(train), schedule)
+        if training.patience and not val:
+            # Before the runner would do it: the schedule counts passes over what is left.
+            train, val = hold_out(train, seed=context.seed, folder=context.folder, name=self.name)
+            training = self._optimisation(len(train), schedule)
+            meta["held_out"] = list(val.ids)
 
         tally = Tally(trainable_objects(self.config(_kind(init))))
 
         def example(sample: Sample, rng: np.random.Generator) -> Any:
-            given = to_mmdet(self._crop(sample, rng, tally))
+            given = self._given(sample, rng, tally)
             count = int((~given["gt_ignore_flags"]).sum())
             packed = transforms(given)
             tally.packed(count, packed)
@@ -188,10 +192,10 @@ class MMDetMethod(Method):
             accumulate=training.accumulate,
             clip_grad=training.clip_grad,
             paramwise=training.paramwise,
-            meta={"method": self.name, "init": _kind(init)},
+            meta=meta,
             compute=self.compute,
             val=val,
-            early_stopping=EarlyStopping(training.patience, lambda sample: plain(to_mmdet(self._one_crop(sample))))
+            early_stopping=EarlyStopping(training.patience, lambda sample: plain(self._same_given(sample)))
             if training.patience
             else None,
             tally=tally,
@@ -313,6 +317,10 @@ class MMDetMethod(Method):
             found = in_tiles(levels, lambda tile: self.predict_whole([tile])[0], tiling)
             return found.top(self.task.max_detections)
 
+    def largest_factor(self, height: int, width: int) -> float:
+        """By how much an image is enlarged in training at most, in the mean of its sides; bounds the memory."""
+        return self._factor(height, width)
+
     def _crop(self, sample: Sample, rng: np.random.Generator, tally: Tally | None = None) -> Sample:
         """A random window of a tile's size, of an image that is predicted in tiles; else the image as it is."""
         if tally is not None:
@@ -324,11 +332,24 @@ class MMDetMethod(Method):
         levels = replace(sample, image=to_rgb8(sample.image))
         return window_of_sample(levels, tiling.random_window(*sample.shape, rng))
 
-    def _one_crop(self, sample: Sample) -> Sample:
+    def _given(self, sample: Sample, rng: np.random.Generator, tally: Tally | None = None) -> dict[str, Any]:
+        """A sample as mmdet's pipelines take it: of a large image a tile, of a crowded one a crop at its own scale."""
+        part = self._crop(sample, rng, tally)
+        few = within_bound(part, self.largest_factor(*part.shape), rng)
+        given = to_mmdet(few)
+        if few is not part:
+            given["whole_shape"] = part.shape
+        return given
+
+    def _same_given(self, sample: Sample) -> dict[str, Any]:
         """As in training, but always the same window of an image."""
-        return self._crop(sample, np.random.default_rng(zlib.crc32(sample.id.encode())))
+        return self._given(sample, np.random.default_rng(zlib.crc32(sample.id.encode())))
 
     # -- inside -------------------------------------------------------------------------------------
+
+    def _optimisation(self, images: int, schedule: Schedule) -> Training:
+        """How to optimise on so many images."""
+        return self.optimisation(schedule.steps(images), schedule.batch_size, math.ceil(images / schedule.batch_size))
 
     def _batch(self, *images: Any) -> dict[str, Any]:
         pipeline = self._compose([self._resize(), {"type": "PackDetInputs"}])
@@ -336,15 +357,16 @@ class MMDetMethod(Method):
         return {"inputs": [p["inputs"] for p in packed], "data_samples": [p["data_samples"] for p in packed]}
 
     def _resize(self) -> dict[str, Any]:
-        return {"type": "Resize", "scale": self.image_scale(), "keep_ratio": True}
+        return {"type": "ResizeAsWhole", "scale": self.image_scale()}
 
     def _import_modules(self) -> None:
-        for module in self.modules:
+        for module in ("methods._resize", *self.modules):
             importlib.import_module(module)
 
     def _compose(self, transforms: list[dict[str, Any]]) -> Any:
         from mmengine.dataset import Compose
 
+        self._import_modules()
         return Compose(transforms)
 
     def _build(self, init: str) -> Any:
@@ -496,7 +518,7 @@ def to_mmdet(sample: Sample) -> dict[str, Any]:
 
 
 def preprocessor(divisor: int = 32) -> dict[str, Any]:
-    """The data preprocessor of every config: RGB input, ImageNet statistics, padding to a multiple of ``divisor``."""
+    """A data preprocessor: RGB to the network, ImageNet statistics, padding to a multiple of ``divisor``."""
     return {
         "type": "DetDataPreprocessor",
         "mean": list(IMAGENET_MEAN),
@@ -504,6 +526,20 @@ def preprocessor(divisor: int = 32) -> dict[str, Any]:
         "bgr_to_rgb": False,
         "pad_mask": True,
         "pad_size_divisor": divisor,
+    }
+
+
+def stock_preprocessor(theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """That of a stock config, for images that come as RGB, not as OpenCV reads them: what its weights expect.
+
+    Args:
+        theirs: ``model.data_preprocessor`` of the config, which is given BGR.
+    """
+    return {
+        **preprocessor(),
+        "mean": list(theirs["mean"]),
+        "std": list(theirs["std"]),
+        "rgb_to_bgr": not theirs["bgr_to_rgb"],
     }
 
 
@@ -633,7 +669,12 @@ def paste_and_encode(probabilities: Any, boxes: Any, height: int, width: int, th
     at_once = 1 if on_cpu else max(1, PASTE_BYTES // (4 * height * width))
     rles: list[bytes] = []
     canvas = np.zeros((1, height, width), np.bool_)
+    x0, y0, x1, y1 = boxes.T
+    outside = ((x1 <= -1) | (y1 <= -1) | (x0 >= width + 1) | (y0 >= height + 1)).tolist()
     for chunk in torch.arange(len(boxes), device=boxes.device).split(at_once):
+        if on_cpu and outside[len(rles)]:  # mmdet's window around such a box ends before it begins
+            rles += encode_masks(canvas)
+            continue
         pasted, window = _do_paste_mask(probabilities[chunk], boxes[chunk], height, width, skip_empty=on_cpu)
         binary = (pasted >= threshold).cpu().numpy()
         if on_cpu:

@@ -13,7 +13,79 @@ ANY_SIDES = (16.0, 32.0, 64.0, 128.0, 256.0)
 SMALLEST_SIDE = 8.0
 """No anchor is smaller: half a feature cell at stride 16."""
 SLENDER = 3.0
-"""Longer over shorter side from which objects count as slender."""
+"""Longer over shorter side of a box from which objects count as slender."""
+SLENDER_NMS = 0.6
+"""Box IoU above which the weaker of two detections is dropped where objects are slender: where they cross, boxes do."""
+MOST_ROIS = 2048
+"""RoIs, and anchors, sampled an image in training, at most: the masks of a quarter of them are held as floats."""
+ASSIGNED_ON_GPU = 200
+"""With more objects in an image, anchors are compared with them on the CPU, whose memory holds the table."""
+CROWDED = 500
+"""Objects in the densest image from which a data set is crowded."""
+CROWDED_PROPOSALS = 3000
+"""Proposals of a crowded image, and candidates for them a level, at least."""
+
+DEVIATIONS_FOR_CELLS = (
+    "Where the data set's objects are slender (95th percentile of the longer over the shorter side of their boxes "
+    "above 3), anchors of 1:4 and 4:1 join the three ratios (the last layers of a published RPN then do not fit), and "
+    "detections are suppressed from a box IoU of 0.6 instead of 0.5: boxes overlap where slender cells cross.",
+    "At most 2048 RoIs and anchors are sampled; proposals in prediction follow the number of objects, 3000 at least "
+    "from 500 an image on; in training, images whose masks would fill more than 512 MiB are cropped.",
+)
+"""Of the two-stage methods of MMDetection that these rules are for."""
+
+
+def is_slender(task: Task) -> bool:
+    """Whether the data set's longest objects are slender."""
+    return task.objects is not None and task.objects.aspect_p95 > SLENDER
+
+
+def nms_iou(task: Task, asked: float, published: float, slender: float = SLENDER_NMS) -> float:
+    """Box IoU above which the weaker of two detections is dropped.
+
+    Args:
+        task: its objects' shape.
+        asked: the setting; 0: the published value, or ``slender`` where objects are slender.
+        published: what the paper or its code has.
+        slender: see above.
+    """
+    return asked or (max(published, slender) if is_slender(task) else published)
+
+
+def fitted_ratios(task: Task, ratios: Sequence[float]) -> tuple[float, ...]:
+    """Anchor ratios, height over width, with 1:4 and 4:1 where objects are slender."""
+    return tuple(sorted({*ratios, 0.25, 4.0})) if is_slender(task) else tuple(ratios)
+
+
+def sampled_rois(task: Task, asked: int = 0) -> int:
+    """RoIs sampled an image in training: those asked for, or what the densest image needs, from 512 to 2048.
+
+    A quarter of the samples are objects, so that four times the objects are needed.
+    """
+    return asked or min(MOST_ROIS, max(512, 4 * _densest(task)))
+
+
+def sampled_anchors(task: Task) -> int:
+    """Anchors sampled an image in training: 256 as published, or twice the objects of the densest image, up to 2048."""
+    return min(MOST_ROIS, max(256, 2 * _densest(task)))
+
+
+def proposals(task: Task) -> int:
+    """Proposals of an image in prediction: 1000 as published, or half as many again as it may have detections.
+
+    A data set with few objects needs no more than ten for each of its densest image, however many detections its card
+    allows; a crowded one has :data:`CROWDED_PROPOSALS` at least.
+    """
+    wanted = 3 * task.max_detections // 2
+    if task.objects is None:
+        return max(1000, wanted)
+    if task.objects.per_image_max >= CROWDED:
+        return max(CROWDED_PROPOSALS, wanted)
+    return max(1000, min(wanted, 10 * task.objects.per_image_max))
+
+
+def _densest(task: Task) -> int:
+    return task.objects.per_image_max if task.objects else 100
 
 
 def octaves(low: float, high: float) -> tuple[float, ...]:
@@ -60,10 +132,7 @@ def fitted_anchors(
     Returns:
         sides and ratios.
     """
-    ratios = tuple(ratios)
-    if task.objects is not None and task.objects.aspect_p95 > SLENDER:
-        ratios = tuple(sorted({*ratios, 0.25, 4.0}))
-    return tuple(sides) or (ANY_SIDES if sizes is None else octaves(sizes[0], sizes[2])), ratios
+    return tuple(sides) or (ANY_SIDES if sizes is None else octaves(sizes[0], sizes[2])), fitted_ratios(task, ratios)
 
 
 def rpn_head(
@@ -116,7 +185,7 @@ def rpn_head(
                 "min_pos_iou": 0.01,
                 "match_low_quality": True,
                 "ignore_iof_thr": 0.5,
-                "gpu_assign_thr": 500,
+                "gpu_assign_thr": ASSIGNED_ON_GPU,
             },
             "sampler": {
                 "type": "RandomSampler",

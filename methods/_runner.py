@@ -16,6 +16,7 @@ import logging
 import math
 import os
 import random
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,10 +33,11 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from bench.api import Compute, FitContext, MethodError, OutputError, Sample, SampleSource, UsageError
+from bench.api import Compute, FitContext, MethodError, OutputError, Sample, SampleSource
 from methods._compute import accelerate
 from methods._early_stopping import EarlyStopping, StopEarly
 from methods._feeding import Tally
+from methods._hold_out import hold_out
 
 WEIGHTS = "weights.pth"
 """Final weights in the training folder: ``{"state_dict": ..., "meta": ...}``."""
@@ -171,14 +173,14 @@ def train(
         meta: plain values written into the weights file beside the weights; ``"method"`` names the log.
         scope: registry whose types the configs name: ``mmdet``, or ``mmengine``, which does not import mmdet.
         compute: precision and layout of the network's trunk; default float32.
-        val: validation images, for early stopping.
+        val: validation images, for early stopping; where there is none, some of ``source`` are held out, see
+            :mod:`methods._hold_out`.
         early_stopping: when to stop before the schedule's end, and keep the best weights instead of the last.
         tally: what ``make`` counts of the truth that it drops, in this process; written down at the end.
 
     Raises:
         ValueError: a tally and loader processes, whose counts it would not see.
         MethodError: a loss is not finite.
-        UsageError: early stopping is asked for and there is no validation image.
         OutputError: the folder cannot be written.
     """
     if tally is not None and workers:
@@ -188,11 +190,13 @@ def train(
     if weights.is_file():
         return weights
     quiet_loggers()
+    meta = dict(meta or {})
     if early_stopping is not None and not val:
-        raise UsageError(
-            f"{(meta or {}).get('method', 'this method')} stops early by the validation split, and there is none",
-            "choose a split scheme with one, or --set patience=0 to train the whole schedule",
-        )
+        name = str(meta.get("method", "training"))
+        source, val = hold_out(source, seed=context.seed, folder=folder, name=name)
+        meta["held_out"] = list(val.ids)
+    if not val:
+        early_stopping = None
     schedule = context.schedule
     compute = compute or Compute()
     steps = schedule.steps(len(source))
@@ -246,17 +250,19 @@ def train(
         resume=(folder / RESUME).is_file(),
         randomness={"seed": context.seed},
         default_scope=scope,
-        experiment_name=f"{(meta or {}).get('method', 'training')}-{time.time_ns()}",
+        experiment_name=f"{meta.get('method', 'training')}-{time.time_ns()}",
     )
     try:
         with _chatter_into(folder / CHATTER):
+            if meta.get("held_out"):
+                sys.stdout.write(f"held out for early stopping: {', '.join(meta['held_out'])}\n")
             runner.train()
         state, ended = _cpu(runner.model.state_dict()), {"steps": steps}
         if stopping is not None:
             state, ended = stopping.best(), {"steps": runner.iter, "best_step": stopping.best_step}
         if tally is not None:
-            tally.total.finish(folder, str((meta or {}).get("method", "training")))
-        _save({"state_dict": state, "meta": {**(meta or {}), **ended, "seed": context.seed}}, weights)
+            tally.total.finish(folder, str(meta.get("method", "training")))
+        _save({"state_dict": state, "meta": {**meta, **ended, "seed": context.seed}}, weights)
         if stopping is not None:
             stopping.clear()
     except OSError as error:

@@ -6,16 +6,16 @@ A subclass names the config and the few fields that differ from the stock; every
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from bench.api import Schedule
-from methods._mmdet import MMDetMethod, Training, preprocessor, stock
+from methods._mmdet import MMDetMethod, Training, stock, stock_preprocessor
 
 GROUP_NORM = {"type": "GN", "num_groups": 32, "requires_grad": True}
-CAPS = ("max_per_img", "max_per_image", "nms_pre")
-"""Fields of ``test_cfg`` that cut the number of detections."""
+CAPS = ("max_per_img", "max_per_image", "nms_pre", "top_k")
+"""Fields of ``test_cfg`` and of its parts that cut the number of detections."""
 
 SMOKE = Schedule(
     iterations=6,
@@ -35,6 +35,7 @@ class ZooMethod(MMDetMethod):
 
     origin = "stock"
     inits = ("random", "imagenet", "coco")
+    trial: ClassVar[Mapping[str, Any]] = {"image_scale": (128, 128), "score_threshold": 0.0}
     coco_config: ClassVar[str]
 
     @dataclass(frozen=True)
@@ -61,14 +62,12 @@ class ZooMethod(MMDetMethod):
     def config(self, init: str) -> dict[str, Any]:
         """The stock config with the task's classes, caps that its objects need, and norms that ``init`` allows."""
         model = stock(self.coco_config).model
-        model.data_preprocessor = preprocessor()
+        model.data_preprocessor = stock_preprocessor(model.data_preprocessor)
         everywhere(model, lambda part: set_classes(part, len(self.task.classes)))
         everywhere(model, single_process)
-        for name in CAPS:
-            if name in model.get("test_cfg", {}):
-                model.test_cfg[name] = max(model.test_cfg[name], self.task.max_detections)
+        everywhere(model.get("test_cfg", {}), lambda part: raise_caps(part, self.task.max_detections))
         if self.params.score_threshold >= 0:
-            model.test_cfg.score_thr = self.params.score_threshold
+            everywhere(model.get("test_cfg", {}), lambda part: set_threshold(part, self.params.score_threshold))
         if init == "random":
             random_backbone(model.backbone)
         elif init != "imagenet":
@@ -100,6 +99,21 @@ def set_classes(part: Any, classes: int) -> None:
         part.num_things_classes, part.num_stuff_classes = classes, 0
         if "loss_cls" in part:
             part.loss_cls.class_weight = [1.0] * classes + [part.loss_cls.class_weight[-1]]
+
+
+def raise_caps(part: Any, detections: int) -> None:
+    """Let a part of ``test_cfg`` keep as many detections, and as many candidates for them.
+
+    One that suppresses nothing, such as QueryInst's, takes ``max_per_img`` out of a fixed set: there are no more.
+    """
+    suppresses = "nms" in part or "nms_pre" in part
+    part.update({n: max(part[n], detections) for n in CAPS if n in part and (suppresses or n != "max_per_img")})
+
+
+def set_threshold(part: Any, score: float) -> None:
+    """Let a part of ``test_cfg`` that drops detections by their score drop those below ``score``."""
+    if "score_thr" in part:
+        part.score_thr = score
 
 
 def single_process(part: Any) -> None:

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 from bench.api import FitContext, Paper, Sample, SampleSource, Schedule, UsageError
 from bench.progress import say
-from methods._cascade import STOCK, plain, set_caps, set_heads, set_normalisation
-from methods._mmdet import MMDetMethod, Training, preprocessor, stock_config
+from methods._cascade import SHORTEST, STOCK, many_scales, plain, set_caps, set_heads, set_normalisation
+from methods._mmdet import MMDetMethod, Training, stock_config, stock_preprocessor
+from methods._proposals import DEVIATIONS_FOR_CELLS
 from methods._pseudo_labels import LABELS, Labelled, Predict, Rule, make_labels
 from methods._stages import Stage, run_stages
 
@@ -55,6 +56,7 @@ class CascadeMaskRCNN(MMDetMethod):
         "al. 2019 (Rethinking ImageNet pre-training): frozen batch statistics of random weights cannot be trained.",
         "Anchors start below 32 px where the data set's objects are smaller; proposals, samples and detections are "
         "capped by what the densest image needs instead of 1000, 512 and 100.",
+        *DEVIATIONS_FOR_CELLS,
     )
 
     @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class CascadeMaskRCNN(MMDetMethod):
             head_channels: channels of the box heads' fully connected layers (1024).
             samples: RoIs sampled an image and stage in training; 0: 512, or what the densest image needs.
             score_threshold: detections below are dropped (0.05).
-            nms_iou: box IoU above which the weaker of two detections is dropped. 0.5 as published.
+            nms_iou: box IoU above which the weaker of two detections is dropped; 0: 0.5 as published, 0.6 where the
+                data set's objects are slender.
             learning_rate: for a batch of 16 (0.02); scaled linearly with the batch.
             optimizer: SGD as published, or AdamW.
         """
@@ -79,7 +82,7 @@ class CascadeMaskRCNN(MMDetMethod):
         head_channels: int = 1024
         samples: int = 0
         score_threshold: float = 0.05
-        nms_iou: float = 0.5
+        nms_iou: float = 0.0
         learning_rate: float = 0.02
         optimizer: str = "SGD"
 
@@ -89,7 +92,7 @@ class CascadeMaskRCNN(MMDetMethod):
         """MMDetection's config with the overrides of :attr:`deviations`."""
         p = self.params
         model = stock_config(STOCK)
-        model.data_preprocessor = preprocessor()
+        model.data_preprocessor = stock_preprocessor(model.data_preprocessor)
         self._set_backbone(model)
         set_heads(model, self.task, pyramid_channels=p.pyramid_channels, head_channels=p.head_channels)
         model.rpn_head.anchor_generator.scales = [self.smallest_anchor(32.0) / 4]
@@ -122,7 +125,6 @@ class CascadeMaskRCNN(MMDetMethod):
                     "gamma": 0.1,
                 },
             ],
-            paramwise={"norm_decay_mult": 0.0},
         )
 
 
@@ -163,7 +165,8 @@ class GuoCascade(CascadeMaskRCNN):
         "paper's text says; Detectron2's cascade has one mask head.",
         "No published weights of this backbone can be loaded (the paper names none): random weights, or --init PATH. "
         "From random weights, group normalisation in backbone, pyramid and mask heads and no frozen stage.",
-        "Batch, weight decay, image scale and momentum are not stated: 8 images, 0.0001, 1333 x 800, 0.9.",
+        "Batch, weight decay, image scale and momentum are not stated: 8 images, 0.0001 (none for normalisation), "
+        "1333 x 800 (in training with a short side of 640 to 800), 0.9, all but the batch Detectron2's defaults.",
         "LIVECell's training split as its authors give it, 3253 images; the paper counts 4184 training images.",
         "No warm-up, and a cosine of half period 200 that rises and falls again until the end: formula 4 as written.",
         "The thresholds of the pseudo labels are not stated: score 0.7, mask probability 0.5, at least 30 pixels. "
@@ -171,6 +174,7 @@ class GuoCascade(CascadeMaskRCNN):
         "Detections below a score of 0.3 are dropped: the competition's metric counts every false one.",
         "Anchors start below 32 px where the data set's objects are smaller; proposals, samples and detections are "
         "capped by what the densest image needs.",
+        *DEVIATIONS_FOR_CELLS,
         "On another data set than sartorius only the second phase runs, on that data set (setting phases): the first "
         "needs LIVECell, the third a split of images without annotations.",
     )
@@ -184,6 +188,8 @@ class GuoCascade(CascadeMaskRCNN):
 
         Attributes:
             image_scale: (long, short) side in pixels that images are resized into. Detectron2's test scale.
+            shortest: in training the short side is one of six sizes from this share of ``image_scale``'s to all of it
+                (640 to 800 of 800, Detectron2's default); 1: always all.
             depth: of the ResNeXt (152).
             groups: cardinality (32).
             base_width: channels of a group in the first stage (8).
@@ -192,7 +198,8 @@ class GuoCascade(CascadeMaskRCNN):
             head_channels: channels of the box heads' two fully connected layers (1024).
             samples: RoIs sampled an image and stage in training; 0: 512, or what the densest image needs.
             score_threshold: detections below are dropped (ours).
-            nms_iou: box IoU above which the weaker of two detections is dropped.
+            nms_iou: box IoU above which the weaker of two detections is dropped; 0: 0.5, 0.6 where the data set's
+                objects are slender (ours).
             learning_rate: highest (0.005, stated).
             least_rate: lowest learning rate (0.00001, stated).
             half_period: steps from the highest to the lowest learning rate (T_max = 200, stated).
@@ -209,6 +216,7 @@ class GuoCascade(CascadeMaskRCNN):
         """
 
         image_scale: tuple[int, ...] = (1333, 800)
+        shortest: float = SHORTEST
         depth: int = 152
         groups: int = 32
         base_width: int = 8
@@ -217,7 +225,7 @@ class GuoCascade(CascadeMaskRCNN):
         head_channels: int = 1024
         samples: int = 0
         score_threshold: float = 0.3
-        nms_iou: float = 0.5
+        nms_iou: float = 0.0
         learning_rate: float = 0.005
         least_rate: float = 1e-5
         half_period: int = 200
@@ -238,6 +246,8 @@ class GuoCascade(CascadeMaskRCNN):
                     f"cascade_mask_rcnn-x152: phases={','.join(self.phases)} is not a list of phases in their order",
                     f"some of {', '.join(PHASES)}",
                 )
+            if not 0 < self.shortest <= 1:
+                raise UsageError(f"cascade_mask_rcnn-x152: shortest={self.shortest} is no share", "above 0, at most 1")
             if self.phases == ("pretrain",):
                 raise UsageError(
                     "cascade_mask_rcnn-x152: phases=pretrain alone never sees the data set of the run",
@@ -289,6 +299,10 @@ class GuoCascade(CascadeMaskRCNN):
             ],
             paramwise={"norm_decay_mult": 0.0},
         )
+
+    def augmentations(self) -> list[dict[str, Any]]:
+        """Several sizes, and horizontal flips."""
+        return [many_scales(self.image_scale(), self.params.shortest), {"type": "RandomFlip", "prob": 0.5}]
 
     def fit(self, train: SampleSource, val: SampleSource | None, context: FitContext) -> Path:
         """Train the phases of :meth:`phases_on`, each in a folder of its own."""

@@ -33,6 +33,7 @@ class Mask2Former(ZooMethod):
         "From random weights, group normalisation in the backbone and no frozen stage, as in He et al. 2019.",
         "No large-scale jitter: resize and flip, as for every method here.",
         "As many queries as the densest image has objects and a fifth more, instead of 100, and as many detections.",
+        "In training, images whose masks would fill more than 512 MiB are cropped.",
     )
 
     @dataclass(frozen=True)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from bench.api import Paper, Schedule, Task
-from methods._mmdet import MMDetMethod, Training, preprocessor, stock_config
+from methods import _proposals
+from methods._mmdet import MMDetMethod, Training, stock_config, stock_preprocessor
+from methods._proposals import DEVIATIONS_FOR_CELLS
 
 
 class MaskRCNN(MMDetMethod):
@@ -32,11 +34,21 @@ class MaskRCNN(MMDetMethod):
             note="shows that it runs; says nothing about accuracy",
         ),
     }
+    trial: ClassVar[Mapping[str, Any]] = {
+        "image_scale": (128, 128),
+        "depth": 18,
+        "pyramid_channels": 32,
+        "head_channels": 64,
+        "samples": 64,
+    }
     deviations = (
         "From random weights, group normalisation everywhere and no frozen stage, as in He et al. 2019 (Rethinking "
         "ImageNet pre-training): frozen batch statistics of random weights cannot be trained.",
+        "From random weights, the box head has four convolutions with group normalisation and one fully connected "
+        "layer instead of two fully connected ones (1.3 million weights more), also as in He et al. 2019.",
         "Anchors start below 32 px where the data set's objects are smaller; proposals and detections are capped by "
         "the data set's needs instead of 1000 and 100, and 512 sampled RoIs become as many as its densest image needs.",
+        *DEVIATIONS_FOR_CELLS,
     )
 
     @dataclass(frozen=True)
@@ -50,7 +62,8 @@ class MaskRCNN(MMDetMethod):
             head_channels: channels of the box head's fully connected layers (1024).
             samples: RoIs sampled an image in training; 0: 512, or what the densest image needs.
             score_threshold: detections below are dropped (0.05).
-            nms_iou: box IoU above which the weaker of two detections is dropped. 0.5 as published.
+            nms_iou: box IoU above which the weaker of two detections is dropped; 0: 0.5 as published, 0.6 where the
+                data set's objects are slender.
             learning_rate: for a batch of 16 (0.02); scaled linearly with the batch.
             optimizer: SGD as published, or AdamW.
         """
@@ -61,7 +74,7 @@ class MaskRCNN(MMDetMethod):
         head_channels: int = 1024
         samples: int = 0
         score_threshold: float = 0.05
-        nms_iou: float = 0.5
+        nms_iou: float = 0.0
         learning_rate: float = 0.02
         optimizer: str = "SGD"
 
@@ -71,7 +84,7 @@ class MaskRCNN(MMDetMethod):
         """MMDetection's config with the overrides of :attr:`deviations`."""
         p = self.params
         model = stock_config(self.coco_config)
-        model.data_preprocessor = preprocessor()
+        model.data_preprocessor = stock_preprocessor(model.data_preprocessor)
         backbone, neck, roi = model.backbone, model.neck, model.roi_head
         backbone.depth = p.depth
         if p.depth < 50:
@@ -83,9 +96,8 @@ class MaskRCNN(MMDetMethod):
         model.rpn_head.feat_channels = roi.mask_head.conv_out_channels = p.pyramid_channels
         roi.bbox_head.fc_out_channels = p.head_channels
         roi.bbox_head.num_classes = roi.mask_head.num_classes = len(self.task.classes)
-        fit_to_cells(model, self.task, self.smallest_anchor(32.0), samples=p.samples)
+        fit_to_cells(model, self.task, self.smallest_anchor(32.0), samples=p.samples, overlap=p.nms_iou)
         model.test_cfg.rcnn.score_thr = p.score_threshold
-        model.test_cfg.rcnn.nms = {"type": "nms", "iou_threshold": p.nms_iou}
         if init == "random":
             norm = {"type": "GN", "num_groups": 32, "requires_grad": True}
             backbone.update(frozen_stages=-1, norm_cfg=norm, norm_eval=False, zero_init_residual=False, init_cfg=None)
@@ -120,25 +132,29 @@ class MaskRCNN(MMDetMethod):
                     "gamma": 0.1,
                 },
             ],
-            paramwise={"norm_decay_mult": 0.0},
         )
 
 
-def fit_to_cells(model: Any, task: Task, smallest_anchor: float, samples: int = 0) -> None:
-    """Fit the anchors, samplers and caps of a two-stage model of MMDetection to a task, in place.
+def fit_to_cells(model: Any, task: Task, smallest_anchor: float, *, samples: int = 0, overlap: float = 0.0) -> None:
+    """Fit the anchors, samplers, suppression and caps of a two-stage model of MMDetection to a task, in place.
 
     Args:
         model: its config; as far as its sampled anchors and RoIs, proposals and detections suffice they stay.
-        task: says how many objects an image may have.
+        task: says how large, how slender and how many the objects of an image are.
         smallest_anchor: side of the anchors of the pyramid's finest level (stride 4), pixels.
-        samples: RoIs sampled an image in training; 0: what the densest image needs, 512 at least.
+        samples: RoIs sampled an image in training; 0: what the densest image needs.
+        overlap: box IoU above which the weaker of two detections is dropped; 0: by the objects.
     """
-    densest = task.objects.per_image_max if task.objects else 100
-    model.rpn_head.anchor_generator.scales = [smallest_anchor / 4]
-    samples = samples or max(512, 4 * densest)
-    model.train_cfg.rcnn.sampler.num = samples
-    model.train_cfg.rpn.sampler.num = max(256, 2 * densest)
-    model.train_cfg.rpn_proposal.update(nms_pre=max(2000, 2 * samples), max_per_img=max(1000, samples))
-    proposals = max(1000, 3 * task.max_detections // 2)
-    model.test_cfg.rpn.update(nms_pre=max(1000, proposals), max_per_img=proposals)
-    model.test_cfg.rcnn.max_per_img = task.max_detections
+    anchors, train, test = model.rpn_head.anchor_generator, model.train_cfg, model.test_cfg
+    anchors.update(scales=[smallest_anchor / 4], ratios=list(_proposals.fitted_ratios(task, anchors.ratios)))
+    samples = _proposals.sampled_rois(task, samples)
+    train.rcnn.sampler.num = samples
+    train.rpn.sampler.num = _proposals.sampled_anchors(task)
+    for part in (train.rpn, train.rcnn):
+        part.assigner.gpu_assign_thr = _proposals.ASSIGNED_ON_GPU
+    train.rpn_proposal.update(nms_pre=max(2000, 2 * samples), max_per_img=max(1000, samples))
+    proposals = _proposals.proposals(task)
+    test.rpn.update(nms_pre=proposals, max_per_img=proposals)
+    suppression = test.rcnn.nms
+    suppression.iou_threshold = _proposals.nms_iou(task, overlap, suppression.iou_threshold)
+    test.rcnn.max_per_img = task.max_detections

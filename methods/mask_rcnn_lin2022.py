@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from bench.api import Paper, Schedule, UsageError
 from methods._mmdet import Training
+from methods._proposals import DEVIATIONS_FOR_CELLS
 from methods.mask_rcnn import MaskRCNN
 
 LOSSES = ("bce", "focal", "shape")
@@ -57,6 +58,9 @@ class MaskRCNNByPixel(MaskRCNN):
         "weights, with group normalisation everywhere, since no weights travel with this project.",
         "Early stopping watches the loss on the validation split, measured after every epoch, with a patience of 5 "
         "epochs, and keeps the best weights: the paper does not say what it watches, or for how long.",
+        "Where a data set has no validation split, as the paper's two have none here, a tenth of the training images "
+        "is held out for early stopping, by the seed: whole sequences, or, where these are too few, the last tenth of "
+        "each. The paper validates on its test images. patience=0 trains on all, to the schedule's end.",
         "Batches of 2 and at most 30 epochs: the paper gives neither.",
         "The distance to the boundary is in pixels of the resized image, taken after all augmentation.",
         "D is measured to the outermost pixels of each cell, both sides of a shared border included, w_c is 1 where an "
@@ -65,8 +69,11 @@ class MaskRCNNByPixel(MaskRCNN):
         "The mask loss is the mean over RoIs and pixels, so weights of up to 10 + w_c count against the box losses as "
         "much more; normalise=true divides by the mean weight.",
         "With several classes, one weight map for all: the paper has one class.",
+        "From random weights, the box head has four convolutions with group normalisation and one fully connected "
+        "layer instead of two fully connected ones (1.3 million weights more), also as in He et al. 2019.",
         "Anchors start below 32 px where the data set's objects are smaller; proposals and detections are capped by "
         "the data set's needs instead of 1000 and 100, and 512 sampled RoIs become as many as its densest image needs.",
+        *DEVIATIONS_FOR_CELLS,
     )
 
     @dataclass(frozen=True)

@@ -33,7 +33,9 @@ class RTMDetIns(ZooMethod):
     deviations = (
         "No mosaic, mix-up or moving average of the weights: resize and flip, as for every method here, so that a "
         "killed training ends in the same weights.",
+        "Images are padded with the mean to a multiple of 32 pixels, not with gray to a square.",
         "Detections are capped by the data set's needs instead of 100, and candidates before suppression with them.",
+        "In training, images whose masks would fill more than 512 MiB are cropped.",
     )
 
     @dataclass(frozen=True)

@@ -33,6 +33,7 @@ class SOLOv2(ZooMethod):
         "From random weights, group normalisation in the backbone and no frozen stage, as in He et al. 2019.",
         "Grids are finer where the data set's objects are smaller than the 40 x 40 grid can tell apart; detections "
         "are capped by the data set's needs instead of 100, and candidates before suppression with them.",
+        "In training, images whose masks would fill more than 512 MiB are cropped.",
     )
 
     @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from bench.api import Paper, Schedule, UsageError
-from methods._cascade import plain, set_caps, set_heads, set_normalisation
-from methods._mmdet import MMDetMethod, Training, preprocessor, stock_config
+from methods._cascade import SHORTEST, many_scales, plain, set_caps, set_heads, set_normalisation
+from methods._mmdet import MMDetMethod, Training, stock_config, stock_preprocessor
 
 STOCK = "resnest/cascade-mask-rcnn_s101_fpn_syncbn-backbone+head_ms-1x_coco"
 """MMDetection's nearest config: the same network with ResNeSt-101, plain convolution and a mask head a stage."""
@@ -47,11 +47,15 @@ class DeepCIS(MMDetMethod):
         "in the backbone, nothing frozen), ImageNet weights of the backbone, or --init PATH.",
         "Batch normalisation over eight GPUs is replaced by group normalisation in the heads and, from ImageNet "
         "weights, by the stored statistics in the backbone: a batch of two images has none worth taking.",
-        "Batch 16, weight decay 0.0001, a linear warm-up over 1000 updates and a constant learning rate after it are "
-        "Detectron2's defaults: the paper states the rate, the momentum and the iteration of the checkpoint.",
+        "Batch 16, weight decay 0.0001 (none for normalisation), a short side of 640 to 800 in training, a linear "
+        "warm-up over 1000 updates and a constant learning rate after it are Detectron2's defaults: the paper states "
+        "the rate, the momentum and the iteration of the checkpoint.",
         "An anchor is background below IoU 0.3; the paper prints 'greater than 0.3', which would contradict its 0.7.",
         "Detections down to a score of 0.05 are kept, as AP needs them; the paper draws those above 0.5.",
-        "Proposals, samples and detections are capped by what the data set's densest image needs.",
+        "Proposals, samples and detections are capped by what the data set's densest image needs; at most 2048 RoIs "
+        "and anchors are sampled; in training, images whose masks would fill more than 512 MiB are cropped.",
+        "Where the data set's objects are slender (95th percentile of their boxes' sides above 3:1), detections are "
+        "suppressed from a box IoU of 0.6 instead of 0.5: boxes overlap where slender cells cross.",
     )
 
     @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class DeepCIS(MMDetMethod):
 
         Attributes:
             image_scale: (long, short) side in pixels that images are resized into. Detectron2's test scale.
+            shortest: in training the short side is one of six sizes from this share of ``image_scale``'s to all of it
+                (640 to 800 of 800, Detectron2's default); 1: always all.
             depth: of the ResNeSt (200, stated).
             stem_channels: of its three-layer stem (128, as every ResNeSt deeper than 50).
             base_channels: of its first stage's blocks (64).
@@ -71,7 +77,8 @@ class DeepCIS(MMDetMethod):
             head_channels: channels of the box heads' fully connected layer (1024).
             samples: RoIs sampled an image and stage in training; 0: 512, or what the densest image needs.
             score_threshold: detections below are dropped.
-            nms_iou: box IoU above which the weaker of two detections is dropped.
+            nms_iou: box IoU above which the weaker of two detections is dropped; 0: 0.5, 0.6 where the data set's
+                objects are slender (ours).
             mask_weight: of the mask loss (ours).
             learning_rate: 0.02, stated, for 16 images an update; scaled linearly with them.
             momentum: of SGD (0.9, stated).
@@ -82,6 +89,7 @@ class DeepCIS(MMDetMethod):
         """
 
         image_scale: tuple[int, ...] = (1333, 800)
+        shortest: float = SHORTEST
         depth: int = 200
         stem_channels: int = 128
         base_channels: int = 64
@@ -93,7 +101,7 @@ class DeepCIS(MMDetMethod):
         head_channels: int = 1024
         samples: int = 0
         score_threshold: float = 0.05
-        nms_iou: float = 0.5
+        nms_iou: float = 0.0
         mask_weight: float = 1.0
         learning_rate: float = 0.02
         momentum: float = 0.9
@@ -107,6 +115,8 @@ class DeepCIS(MMDetMethod):
                 raise UsageError(f"deepcis: deformable={self.deformable}", "DCN, DCNv2 or none")
             if self.depth not in (50, 101, 152, 200):
                 raise UsageError(f"deepcis: there is no ResNeSt of depth={self.depth}", "50, 101, 152 or 200")
+            if not 0 < self.shortest <= 1:
+                raise UsageError(f"deepcis: shortest={self.shortest} is no share", "above 0, at most 1")
             if not self.anchor_sides or min(self.anchor_sides) <= 0:
                 raise UsageError(f"deepcis: anchor_sides={self.anchor_sides}", "sides in pixels, such as 8,16,32")
             if not self.anchor_ratios or min(self.anchor_ratios) <= 0:
@@ -118,7 +128,7 @@ class DeepCIS(MMDetMethod):
         """MMDetection's ResNeSt-101 config, with what the paper and :attr:`deviations` change."""
         p = self.params
         model = stock_config(STOCK)
-        model.data_preprocessor = preprocessor()
+        model.data_preprocessor = stock_preprocessor(model.data_preprocessor)
         deformable = p.deformable != "none"
         model.backbone.update(
             type="DeformableResNeSt",
@@ -152,6 +162,10 @@ class DeepCIS(MMDetMethod):
             weights = {"type": "Pretrained", "checkpoint": f"open-mmlab://resnest{p.depth}"}
             model.backbone.init_cfg = weights if init == "imagenet" else None
         return plain(model)
+
+    def augmentations(self) -> list[dict[str, Any]]:
+        """Several sizes, and horizontal flips."""
+        return [many_scales(self.image_scale(), self.params.shortest), {"type": "RandomFlip", "prob": 0.5}]
 
     def training(self, steps: int, batch_size: int) -> Training:
         """The stated learning rate after a warm-up, for the images of an update."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from bench.api import Paper, Schedule, UsageError
 from methods._mmdet import MMDetMethod, Training
 from methods._proposals import enlargement
-from methods.fcis.config import STRIDE, model_config
+from methods.fcis.config import RECIPES, STRIDE, model_config
 
 NORMS = ("auto", "frozen", "group")
 OPTIMIZERS = ("SGD", "AdamW")
@@ -32,7 +32,7 @@ class FCIS(MMDetMethod):
     modules = ("methods._rpn", "methods.fcis.head", "methods.fcis.detector")
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "": {},
-        "voc": {"ohem": False, "images_per_update": 4, "warmup_updates": 0, "drop_after": 14 / 22},
+        "voc": {"recipe": "voc", "ohem": False, "images_per_update": 4, "warmup_updates": 0, "drop_after": 14 / 22},
     }
     variant_titles: ClassVar[Mapping[str, str]] = {"voc": "FCIS ResNet-101, VOC recipe"}
     schedules: ClassVar[Mapping[str, Schedule]] = {
@@ -61,11 +61,16 @@ class FCIS(MMDetMethod):
         "From random weights, group normalisation in the backbone, every stage trained, and RGB normalised by "
         "ImageNet's deviations: frozen batch statistics of random weights cannot be trained. With --init imagenet the "
         "backbone is as published, from MMDetection's conversion of the Caffe weights.",
-        "Anchors follow the sizes of the data set's objects, an octave apart at most, instead of 64, 128, 256 and "
-        "512 px, which are larger than most cells; ratios 1:4 and 4:1 are added where objects are slender.",
+        "Anchors follow the sizes of the data set's objects, an octave apart at most, instead of 64 (not with the "
+        "VOC recipe), 128, 256 and 512 px, which are larger than most cells; ratios 1:4 and 4:1 are added where "
+        "objects are slender.",
         "The number of proposals grows to twice that of the densest image's objects where 300 are too few; RoIs and "
         "anchors in training grow with the median image's objects.",
-        "Detections an image are limited by the data set instead of 100.",
+        "Detections an image are limited by the data set instead of 100, and suppressed from a box IoU of 0.5 instead "
+        "of 0.3 where its objects are slender, whose boxes overlap where they cross; from 0.5 on candidates vote for "
+        "each other, so it is not higher.",
+        "With the VOC recipe too, proposals and candidates from 2 px on are kept, not from 16.",
+        "In training, images whose masks would fill more than 512 MiB are cropped.",
         "Images are enlarged beyond a short side of 600 px where small objects would not span a feature cell.",
         "Boxes are continuous, without the pixel that the authors' code adds to each width and height.",
         "The box maps of the background, which the authors' code has but neither trains nor reads, are left out "
@@ -93,8 +98,10 @@ class FCIS(MMDetMethod):
             enlarge: by how much more than that; 0: as much as the data set's small objects need. Choice.
             fit_to_task: raise or refine the numbers below by the data set's objects; off: take them as they are.
                 Choice.
-            anchor_sides: of square anchors, pixels of the network's input; empty: by the objects. 64, 128, 256, 512
-                in the code (COCO), and here without ``fit_to_task``.
+            recipe: ``coco`` or ``voc``: which of the code's configurations gives ``anchor_sides`` and
+                ``smallest_side`` without ``fit_to_task``.
+            anchor_sides: of square anchors, pixels of the network's input; empty: by the objects, or, without
+                ``fit_to_task``, 64, 128, 256, 512 (COCO) or 128, 256, 512 (VOC), as in the code.
             anchor_ratios: height over width. Code.
             rpn_channels: of the RPN's 3 x 3 convolution. Code.
             rpn_positive_iou: anchors from here on are positive, as is each object's best. Code.
@@ -105,7 +112,8 @@ class FCIS(MMDetMethod):
             candidates: best anchors before suppression, in training and in prediction. Code. Grows with
                 ``proposals``.
             proposals: after suppression, in training and in prediction. Code.
-            smallest_side: shorter proposals and candidates are dropped, pixels of the network's input. Code (COCO).
+            smallest_side: shorter proposals and candidates are dropped, pixels of the network's input; 0: 2, or,
+                without ``fit_to_task``, 2 (COCO) or 16 (VOC), as in the code.
             reduced_channels: of the 1 x 1 convolution behind res5, which learns ``reduction_rate`` times as fast.
                 Code.
             reduction_rate: see above. Code.
@@ -121,7 +129,8 @@ class FCIS(MMDetMethod):
             foreground_share: of the sampled RoIs, at most; without ``ohem``. Code (VOC).
             near_iou: background RoIs of the sample have this IoU or more, as far as there are such; without
                 ``ohem``. Code (VOC).
-            nms_iou: between detections of a class. Code.
+            nms_iou: between detections of a class; 0: 0.3 as in the code, 0.5 where the data set's objects are slender
+                (choice).
             vote_iou: box IoU from which a candidate votes. Code.
             score_threshold: detections below are dropped. Code.
             images_per_update: images whose gradients make an update. Code: one on each of 8 GPUs (COCO) or 4 (VOC).
@@ -141,6 +150,7 @@ class FCIS(MMDetMethod):
         image_scale: tuple[int, ...] = (1000, 600)
         enlarge: float = 0.0
         fit_to_task: bool = True
+        recipe: str = "coco"
         anchor_sides: tuple[float, ...] = ()
         anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
         rpn_channels: int = 512
@@ -151,7 +161,7 @@ class FCIS(MMDetMethod):
         rpn_nms_iou: float = 0.7
         candidates: int = 6000
         proposals: int = 300
-        smallest_side: float = 2.0
+        smallest_side: float = 0.0
         reduced_channels: int = 1024
         reduction_rate: float = 3.0
         group: int = 7
@@ -164,7 +174,7 @@ class FCIS(MMDetMethod):
         foreground_iou: float = 0.5
         foreground_share: float = 0.25
         near_iou: float = 0.1
-        nms_iou: float = 0.3
+        nms_iou: float = 0.0
         vote_iou: float = 0.5
         score_threshold: float = 0.001
         images_per_update: int = 8
@@ -175,7 +185,12 @@ class FCIS(MMDetMethod):
         weight_decay: float = 0.0005
 
         def __post_init__(self) -> None:
-            for field, known in (("norm", NORMS), ("optimizer", OPTIMIZERS), ("depth", (18, 34, 50, 101, 152))):
+            for field, known in (
+                ("norm", NORMS),
+                ("recipe", tuple(RECIPES)),
+                ("optimizer", OPTIMIZERS),
+                ("depth", (18, 34, 50, 101, 152)),
+            ):
                 if getattr(self, field) not in known:
                     raise UsageError(
                         f"fcis: {field} cannot be {getattr(self, field)!r}",

@@ -8,19 +8,37 @@ from typing import TYPE_CHECKING, Any
 
 from bench.api import Task, UsageError
 from methods._mmdet import preprocessor
-from methods._proposals import fitted_anchors, rpn_head
+from methods._proposals import fitted_anchors, nms_iou, rpn_head
 
 if TYPE_CHECKING:
     from methods.fcis import FCIS
 
 STRIDE = 16
 """Input pixels a feature cell, of res4 and of the dilated res5."""
-PUBLISHED_SIDES = (64.0, 128.0, 256.0, 512.0)
-"""Sides of the published anchors (COCO), pixels."""
 CAFFE_MEAN = (103.53, 116.28, 123.675)
 """Of ImageNet in BGR: what the ImageNet weights of a ResNet with Caffe's strides expect, with a deviation of 1."""
 CAFFE_DEPTHS = (50, 101)
 """Of ResNets whose ImageNet weights with Caffe's strides MMDetection can fetch."""
+
+
+PUBLISHED_NMS = 0.3
+"""Box IoU above which the weaker of two detections of a class is dropped, before mask voting."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the authors' two configurations have for the photographs of each data set, beside the variants' settings.
+
+    Attributes:
+        anchor_sides: of square anchors, pixels.
+        smallest_side: shorter proposals and candidates are dropped, pixels.
+    """
+
+    anchor_sides: tuple[float, ...]
+    smallest_side: float
+
+
+RECIPES = {"coco": Recipe((64.0, 128.0, 256.0, 512.0), 2.0), "voc": Recipe((128.0, 256.0, 512.0), 16.0)}
 
 
 @dataclass(frozen=True)
@@ -33,6 +51,8 @@ class Needs:
         rpn_samples: anchors trained on, an image.
         proposals: RoIs whose maps are pooled.
         rois: of these and the true boxes, so many are trained on.
+        nms_iou: between detections of a class.
+        smallest_side: shorter proposals and candidates are dropped, pixels of the network's input.
     """
 
     anchor_sides: tuple[float, ...]
@@ -40,6 +60,8 @@ class Needs:
     rpn_samples: int
     proposals: int
     rois: int
+    nms_iou: float
+    smallest_side: float
 
 
 def needs(task: Task, params: FCIS.Params, sizes: tuple[float, float, float] | None) -> Needs:
@@ -51,12 +73,23 @@ def needs(task: Task, params: FCIS.Params, sizes: tuple[float, float, float] | N
         sizes: 5th percentile, median and 95th percentile of the objects' sides in pixels of the network's input, or
             None where unknown.
     """
-    p = params
+    p, published = params, RECIPES[params.recipe]
     if not p.fit_to_task:
-        return Needs(p.anchor_sides or PUBLISHED_SIDES, p.anchor_ratios, p.rpn_samples, p.proposals, p.rois)
+        return Needs(
+            anchor_sides=p.anchor_sides or published.anchor_sides,
+            anchor_ratios=p.anchor_ratios,
+            rpn_samples=p.rpn_samples,
+            proposals=p.proposals,
+            rois=p.rois,
+            nms_iou=p.nms_iou or PUBLISHED_NMS,
+            smallest_side=p.smallest_side or published.smallest_side,
+        )
     sides, ratios = fitted_anchors(task, sizes, p.anchor_sides, p.anchor_ratios)
+    # Above the IoU from which candidates vote, two neighbours would be given one mask.
+    overlap = nms_iou(task, p.nms_iou, PUBLISHED_NMS, slender=p.vote_iou)
+    smallest = p.smallest_side or RECIPES["coco"].smallest_side
     if task.objects is None:
-        return Needs(sides, ratios, p.rpn_samples, max(p.proposals, task.max_detections), p.rois)
+        return Needs(sides, ratios, p.rpn_samples, max(p.proposals, task.max_detections), p.rois, overlap, smallest)
     typical = math.ceil(task.objects.per_image_median)
     # Every object of a median image shall find room among the RoIs trained on, within reason.
     crowd = 2 * typical if p.ohem else math.ceil(typical / p.foreground_share)
@@ -66,6 +99,8 @@ def needs(task: Task, params: FCIS.Params, sizes: tuple[float, float, float] | N
         rpn_samples=max(p.rpn_samples, min(1024, 2 * typical)),
         proposals=max(p.proposals, 2 * task.objects.per_image_max),
         rois=max(p.rois, min(p.most_rois, crowd)),
+        nms_iou=overlap,
+        smallest_side=smallest,
     )
 
 
@@ -89,7 +124,7 @@ def model_config(
     proposals = {
         "nms_iou": params.rpn_nms_iou,
         "max_per_img": need.proposals,
-        "min_bbox_size": params.smallest_side,
+        "min_bbox_size": need.smallest_side,
         "nms_pre": round(params.candidates * max(1.0, need.proposals / params.proposals)),
     }
     return {
@@ -125,13 +160,13 @@ def model_config(
                 "near_share": 1.0,
                 "near_iou": params.near_iou,
             },
-            "smallest": params.smallest_side,
+            "smallest": need.smallest_side,
         },
         "train_cfg": {"proposals": proposals},
         "test_cfg": {
             "proposals": proposals,
             "voting": {
-                "nms_iou": params.nms_iou,
+                "nms_iou": need.nms_iou,
                 "vote_iou": params.vote_iou,
                 "threshold": params.mask_threshold,
                 "score_threshold": params.score_threshold,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.api import Task
-from methods._proposals import ANY_SIDES, fitted_anchors, rpn_head
+from methods._proposals import fitted_anchors, nms_iou, rpn_head
 
 if TYPE_CHECKING:
     from methods.mnc import MNC
@@ -20,6 +20,10 @@ VGG16_WEIGHTS = "mmcls://vgg16"
 RESNET101_WEIGHTS = {"type": "Pretrained", "checkpoint": "mmcls://resnet101", "prefix": "backbone"}
 
 
+PUBLISHED_NMS = 0.3
+"""Box IoU above which the weaker of two detections of a class is dropped, before mask voting."""
+
+
 @dataclass(frozen=True)
 class Needs:
     """What a task needs of the numbers that MNC's authors chose for photographs.
@@ -30,6 +34,7 @@ class Needs:
         rpn_samples: anchors trained on, an image.
         proposals: RoIs that stage 2 is given.
         rois: RoIs trained on, an image.
+        nms_iou: between detections of a class.
     """
 
     anchor_sides: tuple[float, ...]
@@ -37,6 +42,7 @@ class Needs:
     rpn_samples: int
     proposals: int
     rois: int
+    nms_iou: float
 
 
 def needs(task: Task, params: MNC.Params, sizes: tuple[float, float, float] | None) -> Needs:
@@ -48,15 +54,15 @@ def needs(task: Task, params: MNC.Params, sizes: tuple[float, float, float] | No
         sizes: 5th percentile, median and 95th percentile of the objects' sides in pixels of the network's input, or
             None where unknown.
     """
-    sides, ratios = tuple(params.anchor_sides), tuple(params.anchor_ratios)
-    if not params.fit_to_task:
-        return Needs(sides or PUBLISHED_SIDES, ratios, params.rpn_samples, params.proposals, params.rois)
-    objects = task.objects
+    p, objects = params, task.objects
+    if not p.fit_to_task:
+        sides = p.anchor_sides or PUBLISHED_SIDES
+        return Needs(sides, p.anchor_ratios, p.rpn_samples, p.proposals, p.rois, p.nms_iou or PUBLISHED_NMS)
+    sides, ratios = fitted_anchors(task, sizes, p.anchor_sides, p.anchor_ratios)
+    # Above the IoU from which candidates vote, two neighbours would be given one mask.
+    overlap = nms_iou(task, p.nms_iou, PUBLISHED_NMS, slender=p.vote_iou)
     if objects is None:
-        return Needs(
-            sides or ANY_SIDES, ratios, params.rpn_samples, max(params.proposals, task.max_detections), params.rois
-        )
-    sides, ratios = fitted_anchors(task, sizes, sides, ratios)
+        return Needs(sides, ratios, p.rpn_samples, max(p.proposals, task.max_detections), p.rois, overlap)
     # Every object of a median image shall find room in the foreground share of the RoIs, within reason.
     crowd = math.ceil(objects.per_image_median / params.foreground_share)
     return Needs(
@@ -65,6 +71,7 @@ def needs(task: Task, params: MNC.Params, sizes: tuple[float, float, float] | No
         rpn_samples=max(params.rpn_samples, min(1024, 2 * math.ceil(objects.per_image_median))),
         proposals=max(params.proposals, 2 * objects.per_image_max),
         rois=max(params.rois, min(params.most_rois, crowd)),
+        nms_iou=overlap,
     )
 
 
@@ -133,7 +140,7 @@ def model_config(
         "test_cfg": {
             "proposals": {**proposals, "nms_pre": round(params.test_candidates * more)},
             "voting": {
-                "nms_iou": params.nms_iou,
+                "nms_iou": need.nms_iou,
                 "vote_iou": params.vote_iou,
                 "threshold": params.mask_threshold,
                 "score_threshold": params.score_threshold,

@@ -87,6 +87,9 @@ class Yi2018(MMDetMethod):
         "twice their own size and to largest_side; where that is not enough, block 3 has further, smaller boxes.",
         "More than 200 boxes enter suppression, ten for each object of the densest image, where that is more; "
         "detections an image are limited by the data set.",
+        "Detections are suppressed from a box IoU of 0.6 instead of 0.3 where the data set's objects are slender, "
+        "whose boxes overlap where they cross.",
+        "In training, images whose masks would fill more than 512 MiB are cropped.",
         "The mask head is trained on a random choice of mask_objects detections an image where there are more, which "
         "bounds the memory.",
         "Where a box covers fewer than three cells of block 1, that block is used nevertheless: no detection is left "
@@ -96,7 +99,8 @@ class Yi2018(MMDetMethod):
         "A pixel-sized mask is put back where its crop was cut, to the pixel; the later code resizes it to the "
         "rounded box.",
         "Early stopping, which the paper names without its rule, is off: the later code has none, and keeps the last "
-        "weights. The setting patience turns it on.",
+        "weights. The setting patience turns it on, with a tenth of the training images held out where there is no "
+        "validation split.",
         "The later code also exchanges colour channels in training; stains would not survive that, and gray images do "
         "not feel it.",
         "Variant vgg16: the paper compares the detectors' speed only; here VGG-16 has fusion and mask head, too.",
@@ -140,7 +144,8 @@ class Yi2018(MMDetMethod):
             mask_objects: masks trained on, an image, at most. Choice.
             mask_threshold: a pixel is foreground from this probability on. Code.
             score_threshold: detections below are dropped. Code.
-            nms_iou: between detections of a class. Code.
+            nms_iou: between detections of a class; 0: 0.3 as in the code, 0.6 where the data set's objects are slender
+                (choice).
             candidates: boxes of a class that enter suppression. Code.
             candidates_per_object: where that is more, so many for each object of the densest image. Choice.
             brightness: added grey levels at most, in half of the examples. Code.
@@ -190,7 +195,7 @@ class Yi2018(MMDetMethod):
         mask_objects: int = 128
         mask_threshold: float = 0.5
         score_threshold: float = 0.3
-        nms_iou: float = 0.3
+        nms_iou: float = 0.0
         candidates: int = 200
         candidates_per_object: int = 10
         brightness: float = 32.0
@@ -305,6 +310,10 @@ class Yi2018(MMDetMethod):
         if self.task.image_shape is None:
             return 1.0
         return self.image_scale()[0] / math.sqrt(self.task.image_shape[0] * self.task.image_shape[1])
+
+    def largest_factor(self, height: int, width: int) -> float:
+        """Into the square, and into a larger canvas."""
+        return needs(self.task, self.params).side / math.sqrt(height * width) * self.params.most_expanded
 
     def augmentations(self) -> list[dict[str, Any]]:
         """Those of the code: light, a larger canvas, a crop, both flips; in a canvas of the input's size."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.api import Task
+from methods._proposals import ASSIGNED_ON_GPU, nms_iou
 
 if TYPE_CHECKING:
     from methods.yi2018 import Yi2018
@@ -15,6 +16,8 @@ STRIDES = (8, 16, 32, 64, 128)
 """Input pixels a cell of blocks 3 to 7."""
 REFERENCE_SIDE = 512
 """Side of the published input in pixels, of which the default boxes' scales are fractions."""
+PUBLISHED_NMS = 0.3
+"""Box IoU above which the weaker of two detections is dropped."""
 EVERY_BOX = 2**31 - 1
 """MMDetection's limit a map; ours is over all maps together."""
 RESNET_WEIGHTS = {"type": "Pretrained", "checkpoint": "mmcls://resnet101", "prefix": "backbone"}
@@ -29,11 +32,13 @@ class Needs:
         side: of the square input, pixels.
         finer: so many times the smallest default box is halved, further boxes on block 3.
         candidates: boxes of a class that enter suppression, an image.
+        nms_iou: between detections of a class.
     """
 
     side: int
     finer: int
     candidates: int
+    nms_iou: float
 
 
 def needs(task: Task, params: Yi2018.Params) -> Needs:
@@ -45,12 +50,13 @@ def needs(task: Task, params: Yi2018.Params) -> Needs:
     """
     side, candidates = params.input_side, params.candidates
     if not params.fit_to_task:
-        return Needs(side, 0, candidates)
+        return Needs(side, 0, candidates, params.nms_iou or PUBLISHED_NMS)
+    overlap = nms_iou(task, params.nms_iou, PUBLISHED_NMS)
     if task.objects is None:
-        return Needs(side, 0, max(candidates, params.candidates_per_object * task.max_detections))
+        return Needs(side, 0, max(candidates, params.candidates_per_object * task.max_detections), overlap)
     candidates = max(candidates, params.candidates_per_object * task.objects.per_image_max)
     if task.image_shape is None:
-        return Needs(side, 0, candidates)
+        return Needs(side, 0, candidates, overlap)
     # A box finds an object whose area is half of its own or more (IoU 0.5).
     least = smallest_object(params)
     native = math.sqrt(task.image_shape[0] * task.image_shape[1])
@@ -59,7 +65,7 @@ def needs(task: Task, params: Yi2018.Params) -> Needs:
         side = max(side, min(STRIDES[-1] * math.ceil(wanted / STRIDES[-1] - 1e-9), params.largest_side))
     size = task.objects.size_p05 * side / native
     finer = 0 if size >= least else min(params.most_finer, math.ceil(math.log2(least / size) - 1e-9))
-    return Needs(side, finer, candidates)
+    return Needs(side, finer, candidates, overlap)
 
 
 def smallest_object(params: Yi2018.Params) -> float:
@@ -147,7 +153,7 @@ def model_config(params: Yi2018.Params, task: Task, init: str, preprocessor: dic
                     "min_pos_iou": 0.0,
                     "gt_max_assign_all": False,
                     "ignore_iof_thr": 0.5,
-                    "gpu_assign_thr": 500,
+                    "gpu_assign_thr": ASSIGNED_ON_GPU,
                 },
                 "sampler": {"type": "PseudoSampler"},
                 "smoothl1_beta": 1.0,
@@ -160,7 +166,7 @@ def model_config(params: Yi2018.Params, task: Task, init: str, preprocessor: dic
                 "candidates": need.candidates,
                 "nms_pre": EVERY_BOX,
                 "score_thr": params.score_threshold,
-                "nms": {"type": "nms", "iou_threshold": params.nms_iou},
+                "nms": {"type": "nms", "iou_threshold": need.nms_iou},
                 "min_bbox_size": 0,
                 "max_per_img": task.max_detections,
             },

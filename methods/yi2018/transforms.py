@@ -10,6 +10,7 @@ from mmcv.transforms import BaseTransform
 from mmdet.datasets.transforms import Resize
 from mmdet.registry import TRANSFORMS
 
+from methods._resize import WHOLE
 from methods.yi2018.config import input_shape
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 class Yi2018Resize(Resize):
     """Resize an image to a square, or, where that would squeeze it too much, to its own aspect ratio.
 
-    The first in a pipeline decides by the image as it comes; a later one brings it back to the same shape.
+    The first in a pipeline decides by the image as it comes; a later one brings it back to the same shape. A crop is
+    resized as the image that it is cut from.
 
     Args:
         side: see :func:`~methods.yi2018.config.input_shape`.
@@ -34,7 +36,12 @@ class Yi2018Resize(Resize):
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """The resized example."""
         if "input_shape" not in results:
-            results["input_shape"] = input_shape(*results["img"].shape[:2], self.side, self.params)
+            own = results["img"].shape[:2]
+            whole = results.get(WHOLE, own)
+            wanted = input_shape(*whole, self.side, self.params)
+            results["input_shape"] = tuple(
+                max(1, round(side * part / length)) for side, part, length in zip(wanted, own, whole, strict=True)
+            )
         height, width = results["input_shape"]
         self.scale = (width, height)
         return super().transform(results)

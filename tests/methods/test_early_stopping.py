@@ -10,7 +10,7 @@ import pytest
 import torch
 from mmengine.model import BaseModel
 
-from bench.api import FitContext, Instances, Sample, Schedule, UsageError
+from bench.api import FitContext, Instances, Sample, Schedule
 from methods import _runner
 from methods._early_stopping import EarlyStopping
 
@@ -153,19 +153,45 @@ def test_validation_does_not_disturb_the_training(tmp_path):
     assert losses[0] == losses[1]
 
 
-def test_no_validation_split_is_one_line(tmp_path):
-    context = FitContext(tmp_path, Schedule(iterations=2), "short")
-    for val in (None, Samples()):
-        with pytest.raises(UsageError, match="drift stops early by the validation split, and there is none"):
-            _runner.train(
-                lambda: Drift(1),
-                images(1),
-                lambda sample, rng: torch.zeros(1),
-                context=context,
-                device="cpu",
-                optimizer={"type": "SGD", "lr": 1.0},
-                meta={"method": "drift"},
-                scope="mmengine",
-                val=val,
-                early_stopping=EarlyStopping(1, lambda sample: torch.zeros(1)),
-            )
+def train_without_validation(folder: Path, count: int, val, seen: list[str], seed: int = 5):
+    """Train on ``count`` images; ``seen`` gets the id of each that is trained on."""
+
+    def example(sample, rng):
+        seen.append(sample.id)
+        return torch.zeros(1)
+
+    return _runner.train(
+        lambda: Drift(1),
+        images(count),
+        example,
+        context=FitContext(folder, Schedule(epochs=1), "short", seed=seed),
+        device="cpu",
+        optimizer={"type": "SGD", "lr": 1.0},
+        collate=lambda examples: {"inputs": torch.stack(examples)},
+        meta={"method": "drift"},
+        scope="mmengine",
+        val=val,
+        early_stopping=EarlyStopping(1, lambda sample: torch.zeros(1)),
+    )
+
+
+@pytest.mark.parametrize("val", [None, Samples()])
+def test_without_a_validation_split_a_tenth_is_held_out_and_recorded(tmp_path, capsys, val):
+    seen: list[str] = []
+    content = torch.load(train_without_validation(tmp_path, 20, val, seen), weights_only=True)
+    held = content["meta"]["held_out"]
+    assert len(held) == 2
+    assert sorted([*seen, *held]) == sorted(map(str, range(20)))  # one pass over all others
+    assert json.loads((tmp_path / "held_out.json").read_text()) == {"seed": 5, "images": held}
+    assert "drift: there is no validation split, so 2 of the 20 training images are held out" in capsys.readouterr().err
+    assert ", ".join(held) in (tmp_path / "libraries.txt").read_text()
+
+
+def test_a_single_image_is_trained_on_without_early_stopping_and_says_so(tmp_path, capsys):
+    seen: list[str] = []
+    content = torch.load(train_without_validation(tmp_path, 1, None, seen), weights_only=True)
+    assert seen == ["0"]
+    assert content["meta"]["held_out"] == []
+    assert content["meta"]["steps"] == 1
+    assert "best_step" not in content["meta"]
+    assert "it is trained on without early stopping" in capsys.readouterr().err

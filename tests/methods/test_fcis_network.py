@@ -38,6 +38,7 @@ NARROW = {
 
 @pytest.fixture(autouse=True)
 def _seeded_and_quiet():
+    bench.ops.import_mmdet()  # a training before may have left another scope
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the networks are too small for more
     torch.manual_seed(0)

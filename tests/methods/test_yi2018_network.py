@@ -42,6 +42,7 @@ EVERY_BOX = {"score_threshold": 0.0, "nms_iou": 1.0, "candidates": 10**6}
 
 @pytest.fixture(autouse=True)
 def _seeded_and_quiet():
+    bench.ops.import_mmdet()  # a training before may have left another scope
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the networks are too small for more
     torch.manual_seed(0)
