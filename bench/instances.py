@@ -230,6 +230,12 @@ class Instances:
             return self.take(np.arange(count))
         return self.take(np.sort(np.argsort(-self.scores, kind="stable")[:count]))
 
+    def at_least(self, score: float | None) -> Instances:
+        """The instances of at least that score; all where they have none, or None is asked for."""
+        if score is None or self.scores is None:
+            return self
+        return self.take(self.scores >= score)
+
     def checked(self) -> Instances:
         """Itself, once every mask is known to describe exactly this image.
 

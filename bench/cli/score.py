@@ -36,6 +36,12 @@ from bench.cli import options
     help="A parameter of the protocols that have it, or of one: voc.strict=false.",
 )
 @click.option("--rle", type=click.Choice(("row", "column")), help="How a submission counts pixels.")
+@click.option(
+    "--min-score",
+    type=float,
+    metavar="S",
+    help="Confidence from which predictions count in the protocols that know none; AP takes them all.",
+)
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
 @click.option("--intervals", is_flag=True, help="95 % bootstrap intervals over the images.")
 @click.option("--json", "json_file", metavar="FILE|-", help="Write JSON to a file, or print it.")
@@ -46,6 +52,7 @@ def command(
     protocols: str,
     pairs: tuple[str, ...],
     rle: str | None,
+    min_score: float | None,
     workers: int,
     intervals: bool,
     json_file: str | None,
@@ -63,13 +70,14 @@ def command(
     from bench.engine import scoring_files
     from bench.progress import reporting
 
-    chosen = scoring_files.protocols_with(protocols, options.settings(pairs))
+    chosen = scoring_files.protocols_with(protocols, options.settings(pairs, "--param NAME=VALUE"))
     with reporting("scoring", "image") as report:
         scores = scoring_files.score_files(
             truth,
             prediction,
             chosen,
             rle=rle,
+            min_score=min_score,
             workers=workers,
             intervals=intervals,
             images=per_image is not None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from bench.api import (
 )
 from bench.data import Split
 from bench.engine import folder as files
-from bench.engine import memory, provenance, scoring, sharing, timing
+from bench.engine import memory, operating_point, provenance, scoring, sharing, timing
 from bench.engine.folder import RunFolder
 from bench.engine.further_data import source_for
 from bench.engine.plan import Job
@@ -40,6 +40,7 @@ from bench.records import (
     TimingRecord,
 )
 from bench.store import Store
+from bench.store.files import OperatingPoint
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class _Progress:
     scored: bool | None = None
     images: int = 0
     weights_of: str | None = None
+    operating_point: OperatingPoint | None = None
 
 
 def execute(job: Job, store: Store, runs: Path, *, force: bool = False) -> Outcome:
@@ -105,7 +107,7 @@ def execute(job: Job, store: Store, runs: Path, *, force: bool = False) -> Outco
             bundle = _complete(job, run, state, attempt, share=not force)
         except (OutputError, StoreError):
             raise
-        except Exception as error:  # noqa: BLE001 - whatever a method raises is an outcome of the run
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a method raises is an outcome of the run
             failure = _failure(job, error)
             run.log(traceback.format_exc())
             run_id = store.add(_bundle(job, run, state, attempt, failed=(_failure_kind(error), failure.message)))
@@ -120,6 +122,7 @@ def _complete(job: Job, run: RunFolder, state: _Progress, attempt: int, share: b
     split = job.dataset.split(job.split).limit(job.limit, job.seed)
     state.images = len(split)
     _predict(job, run, method, split, state)
+    _choose_operating_point(job, run, method, state)
     parts = scoring.parts_of(job.dataset, job.split)
     scores, images = scoring.score_run(job.name, job.dataset.card, split, run, parts)
     bundle = _bundle(job, run, state, attempt)
@@ -192,8 +195,9 @@ def _predict(job: Job, run: RunFolder, method: Method, split: Split, state: _Pro
     journal, times = run.predictions(), run.timings()
     begun = time.monotonic()
     pending = [index for index, image_id in enumerate(split.ids) if image_id not in done]
-    clock = timing.PhaseClock(timing.synchroniser(job.device))
-    memory.reset_peak(job.device)
+    device = timing.computed_here(method, job.device)
+    clock = timing.PhaseClock(timing.synchroniser(device))
+    memory.reset_peak(device)
     with reporting(f"predicting {job.name}", "image") as report:
         for count, index in enumerate(pending):
             sample = split[index]
@@ -208,7 +212,28 @@ def _predict(job: Job, run: RunFolder, method: Method, split: Split, state: _Pro
             journal.append(files.to_record(sample.id, found))
             report(len(done) + count + 1, len(split), f"{len(found)} instances")
     state.predict_seconds = time.monotonic() - begun
-    state.peak_memory = memory.peak(job.device) if method.in_process else None
+    state.peak_memory = memory.peak(device) if method.in_process else None
+
+
+def _choose_operating_point(job: Job, run: RunFolder, method: Method, state: _Progress) -> None:
+    """After the prediction, so that the times are those of a method that has just been loaded."""
+    card = job.dataset.card
+    if not operating_point.needed(card, method):
+        return
+    state.operating_point = run.operating_point()
+    if state.operating_point is not None:
+        return
+    images = operating_point.images_to_choose_on(job.dataset, job.split, job.limit, job.seed)
+    if images is None:
+        run.log("no images to choose a confidence on: every detection counts")
+        return
+
+    def predict(sample: Sample) -> Instances:
+        found = method.predict(sample.image)
+        check_prediction(job.entry.name, method, sample, found)
+        return found
+
+    state.operating_point = operating_point.choose(run, images, card, predict, job.name)
 
 
 def _answer(method: Method, sample: Sample, seed: int) -> Instances:
@@ -281,7 +306,12 @@ def _bundle(
             train_seconds=state.train_seconds,
             predict_seconds=state.predict_seconds,
             peak_memory_bytes=state.peak_memory,
-            arguments={**job.plan, **({"weights_of": state.weights_of} if state.weights_of else {})},
+            arguments={
+                **job.plan,
+                "changed": job.changed,
+                **({"weights_of": state.weights_of} if state.weights_of else {}),
+                **({"operating_point": asdict(state.operating_point)} if state.operating_point else {}),
+            },
         ),
         dataset=job.dataset.version,
         method=MethodVersionRecord(
@@ -315,7 +345,7 @@ def _artifacts(run: RunFolder) -> tuple[ArtifactRecord, ...]:
 # -- failures ---------------------------------------------------------------------------------------
 
 
-def _failure(job: Job, error: Exception) -> BenchError:
+def _failure(job: Job, error: BaseException) -> BenchError:
     if isinstance(error, BenchError):
         return error
     kind = _failure_kind(error)

@@ -6,22 +6,25 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bench.api import DataError, OutputError, UsageError
+from bench.api import BenchError, DataError, OutputError
 from bench.store.files import (
     CURVES,
     CURVES_NAME,
     LOG,
+    OPERATING_POINT,
     PLAN,
     PREDICTIONS,
     TIMINGS,
     TRAINING,
     WEIGHTS,
     WEIGHTS_NAME,
+    OperatingPoint,
     from_record,
     to_record,
 )
@@ -39,12 +42,23 @@ __all__ = [
     "writing",
 ]
 
-ARTIFACTS = (PLAN, PREDICTIONS, TIMINGS, CURVES, WEIGHTS, f"{TRAINING}/*/{CURVES_NAME}", f"{TRAINING}/*/{WEIGHTS_NAME}")
+ARTIFACTS = (
+    PLAN,
+    PREDICTIONS,
+    OPERATING_POINT,
+    TIMINGS,
+    CURVES,
+    WEIGHTS,
+    f"{TRAINING}/*/{CURVES_NAME}",
+    f"{TRAINING}/*/{WEIGHTS_NAME}",
+)
 """What the store keeps a hash of, as patterns: a training in stages has a folder a stage."""
 
 
-class RunHeldError(UsageError):
-    """Another process is at work on the same run."""
+class RunHeldError(BenchError):
+    """Another process is at work on the same run. Exit code 8."""
+
+    exit_code = 8
 
 
 class RunFolder:
@@ -108,6 +122,25 @@ class RunFolder:
     def predictions(self) -> Journal:
         """The journal of predictions, one line an image."""
         return Journal(self.path / PREDICTIONS)
+
+    def operating_point(self) -> OperatingPoint | None:
+        """From which confidence detections count, if that was chosen.
+
+        Raises:
+            DataError: its file is damaged.
+        """
+        path = self.path / OPERATING_POINT
+        return OperatingPoint.read(path) if path.is_file() else None
+
+    def write_operating_point(self, point: OperatingPoint) -> None:
+        """Keep what was chosen.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        path = self.path / OPERATING_POINT
+        with writing(path):
+            path.write_text(json.dumps(asdict(point)) + "\n", encoding="utf-8")
 
     def timings(self) -> Journal:
         """The journal of timings, one line an image."""

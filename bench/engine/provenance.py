@@ -13,7 +13,8 @@ import platform
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ PACKAGES_OF = {
     "mmengine": ("onedl-mmengine", "mmengine"),
     "mmcv": ("onedl-mmcv", "mmcv"),
     "mmdet": ("onedl-mmdetection", "mmdet"),
+    "monai": ("monai",),
 }
 """Import name -> the distributions that may provide it, where the two differ."""
 
@@ -134,11 +136,8 @@ def machine(device: str = "cpu") -> MachineRecord:
     import psutil
 
     gpu = gpu_memory = driver = None
-    if device != "cpu":
-        import torch
-
-        properties = torch.cuda.get_device_properties(device)
-        gpu, gpu_memory, driver = properties.name, properties.total_memory, _driver()
+    if device != "cpu" and (found := _gpu(device)) is not None:
+        gpu, gpu_memory, driver = found
     cpu = _cpu_name()
     memory = psutil.virtual_memory().total
     # The size of memory as a machine reports it wobbles by a few pages: whole GiB name the machine.
@@ -156,8 +155,11 @@ def machine(device: str = "cpu") -> MachineRecord:
     )
 
 
-def resolve_device(wanted: str, requires: Sequence[str]) -> str:
+def resolve_device(wanted: str, method: type[Method]) -> str:
     """The device to use: ``auto`` is a GPU if there is one and the method can use it.
+
+    A tool in an environment of its own runs on the CPU unless a GPU is asked for by name: only the tool knows whether
+    its environment can use one, and it must fail if not. What knows no GPU runs on the CPU whatever is asked for.
 
     Raises:
         UsageError: not a device.
@@ -165,7 +167,12 @@ def resolve_device(wanted: str, requires: Sequence[str]) -> str:
     """
     if wanted not in ("auto", "cpu", "cuda") and not (wanted.startswith("cuda:") and wanted[5:].isdigit()):
         raise UsageError(f"unknown device {wanted!r}", "auto, cpu, cuda or cuda:N")
-    if wanted == "cpu" or "torch" not in requires:
+    if not method.in_process:
+        device = {"auto": "cpu", "cuda": "cuda:0"}.get(wanted, wanted)
+        if device != "cpu" and _gpu(device) is None:
+            raise MissingDependencyError(f"device {wanted} is not here: no such GPU is found", "use --device cpu")
+        return device
+    if wanted == "cpu" or "torch" not in method.requires:
         return "cpu"
     import torch
 
@@ -218,18 +225,40 @@ def _git(root: Path, *arguments: str) -> str:
     ).stdout.strip()
 
 
-def _driver() -> str | None:
+def _gpu(device: str) -> tuple[str, int | None, str | None] | None:
+    """Name, bytes of memory and driver of a GPU; None where there is none such.
+
+    Where torch cannot use it, the driver is asked: a tool in an environment of its own may.
+    """
+    known = _from_driver(device)
+    with suppress(ImportError):
+        import torch
+
+        if torch.cuda.is_available() and int(device.partition(":")[2] or 0) < torch.cuda.device_count():
+            properties = torch.cuda.get_device_properties(device)
+            return properties.name, properties.total_memory, known[2] if known else None
+    return known
+
+
+def _from_driver(device: str) -> tuple[str, int | None, str | None] | None:
+    index = device.partition(":")[2] or "0"
+    # torch counts the GPUs that this variable lets it see, by number or by identifier.
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        names = [name.strip() for name in visible.split(",") if name.strip()]
+        if int(index) >= len(names):
+            return None
+        index = names[int(index)]
+    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits", "-i", index]
     try:
-        found = subprocess.run(
-            ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=20,
-        )
+        said = subprocess.run(query, check=True, capture_output=True, text=True, timeout=20).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip().splitlines()[0] if found.stdout.strip() else None
+    fields = [field.strip() for field in said[0].split(",")] if said else []
+    if len(fields) != 3:
+        return None
+    name, mebibytes, driver = fields
+    return name, int(mebibytes) * 2**20 if mebibytes.isdigit() else None, driver
 
 
 def _cpu_name() -> str:

@@ -42,7 +42,7 @@ def parts_of(dataset: Dataset, split: str) -> dict[str, frozenset[str]]:
 def score_run(
     job_name: str, card: Card, split: Split, run: RunFolder, parts: Mapping[str, Collection[str]] | None = None
 ) -> tuple[tuple[ResultRecord, ...], tuple[ImageResultRecord, ...]]:
-    """Every protocol of the card over the predictions of a run.
+    """Every protocol of the card over the predictions of a run, from its operating point on where one was chosen.
 
     Args:
         job_name: for progress.
@@ -59,6 +59,8 @@ def score_run(
     missing = [image_id for image_id in split.ids if image_id not in predictions]
     if missing:
         raise DataError(f"{run.path}: {len(missing)} images have no prediction, such as {missing[0]}", "run again")
+    point = run.operating_point()
+    min_score = None if point is None else point.min_score
     scorer = Scorer(protocols_of(card), classes=card.task.classes)
     scorers = {
         part: Scorer(protocols_of(card), classes=card.task.classes, images=False)
@@ -70,7 +72,7 @@ def score_run(
             _, found = files.from_record(predictions[sample.id])
             truth = sample.instances if sample.instances is not None else Instances.empty(*sample.shape)
             try:
-                evidence = measure(scorer.protocols, sample.id, truth, found, sample.group)
+                evidence = measure(scorer.protocols, sample.id, truth, found, sample.group, min_score)
             except DataError as error:
                 raise named(sample.id, error) from None
             scorer.put(evidence)

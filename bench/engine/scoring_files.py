@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.api import OutputError, UsageError
+from bench.data.system import write_whole
 from bench.engine.file_pairs import FilePairs
 from bench.metrics import Scorer, Scores, protocol, protocol_names
 from bench.metrics.scoring import Progress
@@ -49,19 +49,20 @@ def score_files(
     protocols: Mapping[str, Mapping[str, Any]],
     *,
     rle: str | None = None,
+    min_score: float | None = None,
     workers: int = 1,
     intervals: bool = False,
     images: bool = True,
     progress: Progress | None = None,
 ) -> Scores:
-    """Score the predictions in files against the truth in files; see :class:`FilePairs`.
+    """Score the predictions in files against the truth in files; see :class:`FilePairs` and :class:`Scorer`.
 
     Raises:
         UnknownNameError, UsageError: the protocols or their parameters.
         DataError: the files.
     """
     pairs = FilePairs(truth, prediction, rle)
-    scorer = Scorer(protocols, classes=pairs.classes, intervals=intervals, images=images)
+    scorer = Scorer(protocols, classes=pairs.classes, intervals=intervals, images=images, min_score=min_score)
     scorer.add_all(pairs, workers=workers, progress=progress)
     del pairs  # what was read is not needed for the sums, and large files need room
     return scorer.result()
@@ -112,7 +113,7 @@ def write_json(path: Path, scores: Scores) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    _write(path, json.dumps(as_plain(scores), indent=2, allow_nan=False) + "\n")
+    _write(path, (json.dumps(as_plain(scores), indent=2, allow_nan=False) + "\n").encode())
 
 
 def write_images(path: Path, scores: Scores) -> None:
@@ -128,14 +129,10 @@ def write_images(path: Path, scores: Scores) -> None:
         for image in found.images:
             row = (image.image_key, name, image.metric, image.value, image.tp, image.fp, image.fn)
             writer.writerow("" if cell is None else cell for cell in row)
-    _write(path, table.getvalue())
+    _write(path, table.getvalue().encode("utf-8", "backslashreplace"))
 
 
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written: {error.strerror}", "give another place") from error
+def _write(path: Path, content: bytes) -> None:
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: cannot be written: there is no folder {path.parent}", "make it, or name another")
+    write_whole(path, content)

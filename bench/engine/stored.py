@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from bench.api import DataError, Instances, UsageError
-from bench.data import Dataset, Split
+from bench.api import BenchError, DataError, Instances, UnknownNameError, UsageError
+from bench.data import Dataset, Split, card_names
 from bench.engine import scoring
 from bench.engine.folder import PREDICTIONS, RunFolder, from_record
 from bench.metrics import Comparison, compare
 from bench.records import ImageResultRecord, ResultRecord
+from bench.registry import registry
 from bench.report.stored_runs import opened, run_names, scored
 from bench.store import Store, StoredRun
+from bench.store.files import RunFiles
 
 
 def predictions(run: StoredRun) -> dict[str, Instances]:
@@ -27,31 +30,78 @@ def predictions(run: StoredRun) -> dict[str, Instances]:
     return dict(from_record(record) for record in RunFolder(folder).predictions().read())
 
 
-def rescore(store: Store, references: Sequence[int | str], data_root: Path | None) -> list[StoredRun]:
+def listed(
+    store: Store, *, dataset: str | None = None, method: str | None = None, superseded: bool = False
+) -> list[StoredRun]:
+    """Stored runs, the newest first.
+
+    Args:
+        store: where they are.
+        dataset: only of this one.
+        method: only of this one.
+        superseded: superseded ones as well.
+
+    Raises:
+        UnknownNameError: no run is of such a data set or method, and none of that name is known either.
+    """
+    found = store.runs(dataset=dataset, method=method, include_superseded=superseded)
+    if not found:
+        every = store.runs(include_superseded=True)
+        for kind, name, known in (
+            ("data set", dataset, {*card_names(), *(run.dataset for run in every)}),
+            ("method", method, {*registry().methods, *(run.method for run in every)}),
+        ):
+            if name is not None and name not in known:
+                raise UnknownNameError(kind, name, known)
+    return list(found)
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """A run that was scored again, or the reason why it could not be."""
+
+    run: StoredRun
+    error: BenchError | None = None
+
+
+def rescore(store: Store, references: Sequence[int | str], data_root: Path | None) -> Iterator[Rescored]:
     """Score the predictions of stored runs with today's protocols, and store the numbers beside the older ones.
 
-    Numbers of the same protocol, version and parameters are replaced. Needs neither torch nor the method.
+    Numbers of the same protocol, version and parameters are replaced. Needs neither torch nor the method. Each run is
+    stored before the next is begun, and one whose data or predictions are gone does not stop the others.
 
     Args:
         store: where the runs are.
         references: runs by number or key; none means every finished run.
         data_root: folder in which data sets lie.
 
+    Returns:
+        each run as it is done; the error of a run is a DataError: its data or its predictions are gone, damaged or of
+        another version, or an UnknownNameError: its data set has no card here any more.
+
     Raises:
-        DataError: the data or the predictions of a run are gone or of another version.
-        UsageError: a run that failed has nothing to score.
+        UnknownNameError: no such run.
+        UsageError: a run that failed has nothing to score, or there is no finished run.
     """
     runs = [store.run(r) for r in references] or store.runs(status="ok")
-    for run in runs:
-        if run.status != "ok":
-            raise UsageError(f"run {run.id} failed: it has no predictions to score", "leave it out")
-        dataset = opened(run, data_root)
+    if not runs:
+        raise UsageError("there is no finished run to score", "see `bench list runs`")
+    failed = [run for run in runs if run.status != "ok"]
+    if failed:
+        raise UsageError(f"run {failed[0].id} failed: it has no predictions to score", "leave it out")
+    return (_rescored(store, run, data_root) for run in runs)
+
+
+def _rescored(store: Store, run: StoredRun, data_root: Path | None) -> Rescored:
+    try:
         found = predictions(run)
+        dataset = opened(run, data_root)
         split = dataset.split(run.split).take(list(found))
-        label = f"run {run.id}"
-        results, images = _records(label, dataset, split, Path(run.folder))
-        store.rescore(run.id, results, images)
-    return [store.run(run.id) for run in runs]
+        results, images = _records(f"run {run.id}", dataset, split, Path(run.folder))
+    except (DataError, UnknownNameError) as error:
+        return Rescored(run, error)
+    store.rescore(run.id, results, images)
+    return Rescored(store.run(run.id))
 
 
 def compared(
@@ -95,7 +145,9 @@ def compared(
     name = protocol or next(iter(protocols))
     names = run_names(runs)
     scores = {
-        names[run.id]: scored(names[run.id], dataset, split, found[run.id], {name: protocols.get(name, {})})
+        names[run.id]: scored(
+            names[run.id], dataset, split, found[run.id], {name: protocols.get(name, {})}, RunFiles(run).min_score()
+        )
         for run in runs
     }
     return compare(scores, name, metric)

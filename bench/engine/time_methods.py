@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.api import ControlMethod, Method, Sample, UsageError
-from bench.data import Dataset, open_dataset
+from bench.data import Dataset
+from bench.data.opening import open_visibly
 from bench.engine import memory, provenance, timing
 from bench.engine.plan import Job, Request, make_job
 from bench.progress import Report, reporting
@@ -43,6 +44,10 @@ class _Candidate:
     working: int | None = None
     batches: list[float] = field(default_factory=list)
     """Images a second of each timed batch."""
+
+    def computed_here(self) -> str:
+        """See :func:`bench.engine.timing.computed_here`."""
+        return timing.computed_here(self.method, self.job.device)
 
 
 def time_methods(
@@ -96,8 +101,12 @@ def time_methods(
     unknown = [name for name in given if name not in known]
     if unknown:
         raise UsageError(f"--weights are given for {unknown[0]}, which is not timed", f"timed: {', '.join(known)}")
-    with reporting(f"preparing {dataset}", "image") as report:
-        data = open_dataset(dataset, data_root, stand_in=stand_in, progress=report)
+    for name, path in given.items():
+        if not find_method(name).method.trainable:
+            raise UsageError(f"{name} has no weights to load", f"leave --weights {name}= out")
+        if not path.exists():
+            raise UsageError(f"--weights {name}={path}: no such file", "give the path of a checkpoint")
+    data = open_visibly(dataset, data_root, stand_in=stand_in)
     request = Request(split=split, device=device, amp=amp, channels_last=channels_last, compile=compile)
     jobs = [_job(entry, data, seed, request) for entry in entries]
     samples = list(data.split(jobs[0].split).limit(images, seed))
@@ -208,7 +217,7 @@ def _measure(
         for image in rng.permutation(len(samples)):
             for which in rng.permutation(len(candidates)):
                 candidate = candidates[which]
-                clock = timing.PhaseClock(timing.synchroniser(candidate.job.device))
+                clock = timing.PhaseClock(timing.synchroniser(candidate.computed_here()))
                 with timing.on_clock(candidate.method, clock), clock.whole() as milliseconds:
                     candidate.method.predict(samples[image].image)
                 candidate.milliseconds[number, image] = milliseconds["total"]
@@ -225,7 +234,7 @@ def _measure(
             for which in rng.permutation(len(able)):
                 candidate = able[which]
                 images = _batch(samples, batch, number * batch)
-                clock = timing.PhaseClock(timing.synchroniser(candidate.job.device))
+                clock = timing.PhaseClock(timing.synchroniser(candidate.computed_here()))
                 with clock.whole() as milliseconds:
                     candidate.method.predict_batch(images)
                 candidate.batches.append(batch * 1e3 / milliseconds["total"])
@@ -241,7 +250,7 @@ def _batch(samples: Sequence[Sample], size: int, start: int) -> list[Any]:
 
 
 def _working_memory(candidate: _Candidate, sample: Sample) -> int | None:
-    device = candidate.job.device
+    device = candidate.computed_here()
     before = memory.held(device)
     reset = memory.reset_peak(device)
     candidate.method.predict(sample.image)

@@ -80,6 +80,11 @@ def on_clock(method: Method, clock: PhaseClock) -> Iterator[None]:
         method.set_clock(None)
 
 
+def computed_here(method: Method, device: str) -> str:
+    """What this process computes on: not the GPU of a tool in a process of its own, which answers when it is done."""
+    return device if method.in_process else "cpu"
+
+
 def synchroniser(device: str) -> Callable[[], None] | None:
     """What waits for a device: nothing on the CPU."""
     if device == "cpu":

@@ -26,15 +26,20 @@ class ImageEvidence:
 
 
 def measure(
-    protocols: Sequence[Protocol], key: str, truth: Source, prediction: Source, group: str | None = None
+    protocols: Sequence[Protocol],
+    key: str,
+    truth: Source,
+    prediction: Source,
+    group: str | None = None,
+    min_score: float | None = None,
 ) -> ImageEvidence:
-    """Match one image and keep what the protocols need of it.
+    """Match one image and keep what the protocols need of it; ``min_score`` as :class:`Match` has it.
 
     Raises:
         SideError: broken masks, or an array that is no label image.
         DataError: sizes that differ.
     """
-    match = Match(truth, prediction)
+    match = Match(truth, prediction, min_score)
     return ImageEvidence(
         key,
         group,

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from bench.api import DataError
+from bench.decoding import not_json, wrong_content
 from bench.metrics import runs as runs_
 from bench.metrics.matching import Masks
 from bench.metrics.runs import Runs
@@ -123,7 +124,7 @@ class CocoTruth:
             by_image[annotation.image_id].append((position, annotation))
         self.images = tuple(CocoImage(i.id, i.file_name, i.height, i.width, tuple(by_image[i.id])) for i in file.images)
         if not self.images:
-            raise DataError(f"{path}: it lists no image")
+            raise DataError(f"{path}: it lists no image", "its field images names every image that was annotated")
 
     def masks(self, index: int) -> Masks:
         """The truth of an image; annotations without a pixel are left out, as nothing could match them.
@@ -258,7 +259,9 @@ def _rle(annotation: _Annotation, image: CocoImage, name: Callable[[], str]) -> 
     try:
         segmentation = _SEGMENTATION.decode(annotation.segmentation)
     except msgspec.DecodeError as error:
-        raise DataError(f"{name()}: not a COCO segmentation: {_plain(error)}") from None
+        raise DataError(
+            f"{name()}: not a COCO segmentation: {wrong_content(error)}", "RLE with size and counts, or polygons"
+        ) from None
     height, width = image.height, image.width
     if isinstance(segmentation, _RunLengths):
         if segmentation.size != (height, width):
@@ -299,7 +302,7 @@ def _boxes(found: Sequence[_Annotation], runs: Runs, name: Callable[[int], str])
         try:
             box = _BOX.decode(annotation.bbox)
         except msgspec.DecodeError as error:
-            raise DataError(f"{name(index)}: not a COCO box: {_plain(error)}", "x, y, width, height") from None
+            raise DataError(f"{name(index)}: not a COCO box: {wrong_content(error)}", "x, y, width, height") from None
         if box is None:
             return runs.boxes
         given.append(box)
@@ -334,7 +337,9 @@ def _decoded(path: Path, decoder: Any, data: Any) -> Any:
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
-        raise DataError(f"{path}: not COCO: {_plain(error)}") from None
+        start = bytes(memoryview(data)[:64]).lstrip()[:1]
+        hint = "a list is COCO results, which are predictions" if decoder.type is _File and start == b"[" else None
+        raise DataError(f"{path}: not COCO: {wrong_content(error)}", hint) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _not_json(path, bytes(data), error) from None
 
@@ -342,20 +347,17 @@ def _decoded(path: Path, decoder: Any, data: Any) -> Any:
 def _not_json(path: Path, data: bytes, error: Exception) -> DataError:
     """Python's writers put NaN and Infinity into JSON, which has neither: find the score it is about."""
     try:
-        found = json.loads(data)
+        found = json.loads(data.decode())
     except ValueError:
-        return DataError(f"{path}: not JSON: {error}", "the file may be cut off: copy or download it again")
+        why, hint = not_json(error, data)
+        return DataError(f"{path}: not JSON: {why}", hint)
     results = found.get("annotations", []) if isinstance(found, dict) else found
     for position, result in enumerate(results if isinstance(results, list) else []):
         value = result.get("score") if isinstance(result, dict) else None
         if isinstance(value, float) and not math.isfinite(value):
             return _bad_score(path, position, result.get("image_id"), value)
-    return DataError(f"{path}: not JSON: {error}", "NaN and Infinity are no numbers in JSON")
+    return DataError(f"{path}: not JSON: it holds NaN or Infinity", "write finite numbers, or null")
 
 
 def _bad_score(path: Path, position: int, image_id: Any, value: float) -> DataError:
     return DataError(f"{path}: result {position} (image {image_id}): its score is {value}", "scores are finite numbers")
-
-
-def _plain(error: Exception) -> str:
-    return str(error).replace("`", "")

@@ -144,8 +144,8 @@ class Pairs:
 class Flat:
     """Truth and prediction as two label images: no pixel belongs to two instances.
 
-    Indices count the instances that are left: truths without crowd regions, predictions that lie in none, and of
-    both what the overlap policy did not drop.
+    Indices count the instances that are left: truths without crowd regions, predictions that lie in none and are sure
+    enough, and of both what the overlap policy did not drop.
 
     Attributes:
         segments: the image cut along all masks.
@@ -215,13 +215,16 @@ class Match:
     Args:
         truth: instances, or a label image (H, W).
         prediction: instances, or a label image (H, W), of the same size.
+        min_score: predictions with a lower confidence are in no label image, see :meth:`flat`; they stay where
+            confidence orders them, in :attr:`pairs` and :attr:`box_pairs`.
 
     Raises:
         SideError: broken masks, or an array that is no label image.
         DataError: sizes that differ.
     """
 
-    def __init__(self, truth: Source, prediction: Source) -> None:
+    def __init__(self, truth: Source, prediction: Source, min_score: float | None = None) -> None:
+        self._min_score = min_score
         self.truth = _side(truth, "truth")
         self.prediction = _side(prediction, "prediction")
         there, here = self.truth.runs, self.prediction.runs
@@ -267,6 +270,14 @@ class Match:
         pixels = self.segments.lengths[prediction.segments] * is_crowd[prediction.segments]
         return 2 * np.bincount(prediction.masks, weights=pixels, minlength=len(self.prediction)) > self.prediction.areas
 
+    @cached_property
+    def excluded(self) -> NDArray[np.bool_]:
+        """bool (P,), predictions that are in no label image: those in crowd regions and those of too low a score."""
+        scores = self.prediction.scores
+        if self._min_score is None or scores is None:
+            return self.in_crowd
+        return self.in_crowd | (scores < self._min_score)
+
     def flat(self, policy: str = "score") -> Flat:
         """Both sides as label images, by an overlap policy.
 
@@ -299,7 +310,7 @@ class Match:
         """Segments, and the owners and areas of both sides; of a kept truth only the areas are meant."""
         resolve = overlap_policy(policy)
         truth, prediction = self.truth, self.prediction
-        truth_excluded, prediction_excluded = truth.crowd, self.in_crowd
+        truth_excluded, prediction_excluded = truth.crowd, self.excluded
         segments = self.segments
         if policy != "score":
             if not keep_truth:

@@ -28,15 +28,19 @@ class ImageSource(Interface):
 
 _source: ImageSource
 _protocols: Sequence[Protocol]
+_min_score: float | None
 
 
-def measure_all(protocols: Sequence[Protocol], source: ImageSource, workers: int) -> Iterator[ImageEvidence]:
+def measure_all(
+    protocols: Sequence[Protocol], source: ImageSource, workers: int, min_score: float | None = None
+) -> Iterator[ImageEvidence]:
     """The evidence of every image, in order.
 
     Args:
         protocols: to measure for.
         source: the images; picklable, for systems that cannot fork.
         workers: processes; 1 stays in this one.
+        min_score: see :class:`bench.metrics.matching.Match`.
 
     Raises:
         BenchError: whatever an image raises.
@@ -44,28 +48,28 @@ def measure_all(protocols: Sequence[Protocol], source: ImageSource, workers: int
     count = len(source)
     if workers <= 1 or count <= 1:
         for index in range(count):
-            yield _measure(protocols, source, index)
+            yield _measure(protocols, source, index, min_score)
         return
     # A forked child has the images already; but forking a process in which torch runs threads can lock it up.
     forks = sys.platform == "linux" and "torch" not in sys.modules
     context = multiprocessing.get_context("fork" if forks else "spawn")
     chunk = max(1, min(16, count // (4 * workers)))
-    with ProcessPoolExecutor(workers, context, _start, (source, protocols)) as pool:
+    with ProcessPoolExecutor(workers, context, _start, (source, protocols, min_score)) as pool:
         yield from pool.map(_measure_here, range(count), chunksize=chunk)
 
 
-def _start(source: ImageSource, protocols: Sequence[Protocol]) -> None:
-    global _source, _protocols
-    _source, _protocols = source, protocols
+def _start(source: ImageSource, protocols: Sequence[Protocol], min_score: float | None) -> None:
+    global _source, _protocols, _min_score
+    _source, _protocols, _min_score = source, protocols, min_score
 
 
 def _measure_here(index: int) -> ImageEvidence:
-    return _measure(_protocols, _source, index)
+    return _measure(_protocols, _source, index, _min_score)
 
 
-def _measure(protocols: Sequence[Protocol], source: ImageSource, index: int) -> ImageEvidence:
+def _measure(protocols: Sequence[Protocol], source: ImageSource, index: int, min_score: float | None) -> ImageEvidence:
     key, truth, prediction, group = source[index]
     try:
-        return measure(protocols, key, truth, prediction, group)
+        return measure(protocols, key, truth, prediction, group, min_score)
     except DataError as error:
         raise source.explained(index, error) from None

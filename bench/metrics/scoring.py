@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ class Scorer:
         images: whether the values of single images are wanted.
         resamples: bootstrap resamples behind the intervals.
         seed: of the bootstrap.
+        min_score: detections of a lower confidence count only where confidence orders them: in the protocols that
+            score overlapping masks as they are (AP). Default none: all count everywhere.
 
     Raises:
         UnknownNameError: no such protocol.
@@ -60,7 +63,11 @@ class Scorer:
         images: bool = True,
         resamples: int = RESAMPLES,
         seed: int = 0,
+        min_score: float | None = None,
     ) -> None:
+        if min_score is not None and not math.isfinite(min_score):
+            raise UsageError(f"min_score is {min_score}", "give a confidence, such as 0.5")
+        self.min_score = min_score
         self.classes = tuple(classes or ("cell",))
         self.protocols = make_protocols(protocols, self.classes)
         self._intervals, self._with_images, self._resamples, self._seed = intervals, images, resamples, seed
@@ -80,7 +87,7 @@ class Scorer:
         """
         key = str(image_key)
         try:
-            evidence = measure(self.protocols, key, truth, prediction, group)
+            evidence = measure(self.protocols, key, truth, prediction, group, self.min_score)
         except DataError as error:
             raise named(key, error) from None
         self.put(evidence)
@@ -91,7 +98,7 @@ class Scorer:
         Raises:
             BenchError: whatever the source raises, and as :meth:`add`.
         """
-        for done, evidence in enumerate(measure_all(self.protocols, source, workers), start=1):
+        for done, evidence in enumerate(measure_all(self.protocols, source, workers, self.min_score), start=1):
             self.put(evidence)
             if progress:
                 progress(done, len(source), evidence.key)
@@ -150,6 +157,7 @@ def score(
     images: bool = True,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    min_score: float | None = None,
     progress: Progress | None = None,
 ) -> Scores:
     """Score predictions against truth, image by image.
@@ -166,6 +174,7 @@ def score(
         images: whether the values of single images are wanted.
         resamples: bootstrap resamples behind the intervals.
         seed: of the bootstrap.
+        min_score: see :class:`Scorer`.
         progress: called after every image.
 
     Returns:
@@ -182,7 +191,15 @@ def score(
     for name, column in (("predictions", predictions), ("image keys", keys), ("groups", grouping)):
         if len(column) != count:
             raise UsageError(f"{len(column)} {name} for {count} truths", "give one for each image, in the same order")
-    scorer = Scorer(protocols, classes=classes, intervals=intervals, images=images, resamples=resamples, seed=seed)
+    scorer = Scorer(
+        protocols,
+        classes=classes,
+        intervals=intervals,
+        images=images,
+        resamples=resamples,
+        seed=seed,
+        min_score=min_score,
+    )
     scorer.add_all(_Arrays(keys, truths, predictions, grouping), workers=workers, progress=progress)
     return scorer.result()
 

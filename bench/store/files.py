@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +28,53 @@ CURVES_NAME = "training.jsonl"
 DROPPED_NAME = "dropped.json"
 WEIGHTS_NAME = "weights.pth"
 CURVES = f"{TRAINING}/{CURVES_NAME}"
+OPERATING_POINT = "operating_point.json"
 CHATTER = f"{TRAINING}/libraries.txt"
 WEIGHTS = f"{TRAINING}/{WEIGHTS_NAME}"
-READABLE = (PLAN, PREDICTIONS, TIMINGS, LOG, CURVES, CHATTER)
+READABLE = (PLAN, PREDICTIONS, OPERATING_POINT, TIMINGS, LOG, CURVES, CHATTER)
 """What :class:`RunFiles` opens; nothing else of a folder is read."""
 
 SHOWN_BYTES = 64 * 1024
 """Of a log, from its end."""
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """From which confidence a run's detections count where a protocol knows no confidence.
+
+    Attributes:
+        min_score: that confidence.
+        split: whose images it was chosen on; never the one that is evaluated.
+        images: how many.
+        metric: that is best there.
+        value: of the metric at ``min_score``; None where it is undefined at every confidence.
+    """
+
+    min_score: float
+    split: str
+    images: int
+    metric: str
+    value: float | None
+
+    @classmethod
+    def read(cls, path: Path) -> OperatingPoint:
+        """What :mod:`bench.engine.operating_point` wrote.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            value = content["value"]
+            return cls(
+                float(content["min_score"]),
+                str(content["split"]),
+                int(content["images"]),
+                str(content["metric"]),
+                None if value is None else float(value),
+            )
+        except (ValueError, TypeError, KeyError):
+            raise DataError(f"{path} is damaged", "run again with --force") from None
 
 
 class RunFiles:
@@ -87,6 +128,20 @@ class RunFiles:
         """
         path = self._predictions()
         return dict(_checked(path, record) for record in _lines(path))
+
+    def operating_point(self) -> OperatingPoint | None:
+        """From which confidence its detections count where a protocol knows none; None: all of them count.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        path = self.path(OPERATING_POINT)
+        return None if path is None else OperatingPoint.read(path)
+
+    def min_score(self) -> float | None:
+        """The confidence of :meth:`operating_point`."""
+        point = self.operating_point()
+        return None if point is None else point.min_score
 
     def log(self) -> dict[str, str]:
         """File name to text: what the run wrote while it went, of each the last :data:`SHOWN_BYTES`."""

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bench.api import Instances, UsageError
@@ -166,14 +166,22 @@ def scenes(draw):
     return truths, predictions
 
 
+def equally_good(truth, prediction):
+    """Whether a prediction overlaps two truths to the same degree: a rule of ours settles that."""
+    for index in range(len(prediction)):
+        mask = prediction.mask(index)
+        others = [truth.mask(t) for t in range(len(truth))]
+        ious = [Fraction(int((mask & other).sum()), int((mask | other).sum())) for other in others]
+        if ious and max(ious) > 0 and ious.count(max(ious)) > 1:
+            return True
+    return False
+
+
 @settings(max_examples=150, deadline=None)
 @given(scenes(), st.booleans())
 def test_agrees_with_the_rule_written_plainly(scene, strict):
     truths, predictions = scene
-    # Equally good truths (an object annotated twice) are settled by a rule of ours: not in these scenes.
-    for truth in truths:
-        if len(set(truth.rles)) < len(truth):
-            return
+    assume(not any(equally_good(truth, found) for truth, found in zip(truths, predictions, strict=True)))
     scores = voc(truths, predictions, strict=strict)
     for name, threshold in (("0.5", 0.5), ("0.7", 0.7)):
         eleven, area, iou = plain(truths, predictions, threshold, strict)

@@ -168,6 +168,20 @@ def test_workers_change_nothing(tmp_path, pairs):
     assert scored(*arguments) == scored(*arguments, "--workers", "2")
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_doubtful_predictions_count_for_average_precision_only(tmp_path, pairs, workers):
+    truth, prediction = write_coco(tmp_path, pairs)
+    everything = json.loads(prediction.read_text())
+    limit = float(np.median([result["score"] for result in everything]))
+    sure = tmp_path / "sure.json"
+    sure.write_text(json.dumps([result for result in everything if result["score"] >= limit]))
+    arguments = ("--truth", truth, "--protocol", "coco,kaggle,panoptic")
+    found = scored(*arguments, "--pred", prediction, "--min-score", limit, "--workers", workers)["protocols"]
+    whole, part = (scored(*arguments, "--pred", path)["protocols"] for path in (prediction, sure))
+    assert found == {"coco": whole["coco"], "kaggle": part["kaggle"], "panoptic": part["panoptic"]}
+    assert whole["kaggle"] != part["kaggle"]
+
+
 def test_intervals_on_request(tmp_path, pairs):
     truth, prediction = write_coco(tmp_path, pairs)
     found = scored("--truth", truth, "--pred", prediction, "--protocol", "kaggle", "--intervals")
@@ -577,3 +591,44 @@ def test_masks_given_as_intervals_in_any_order():
             lengths += [1] * len(at)
         runs = from_intervals(*map(np.array, (masks, starts, lengths)), 5, 9, 7, row_major=row_major)
         assert to_rles(runs) == rle.encode_masks(stack)
+
+
+@pytest.mark.parametrize("side", ["truth", "pred"])
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("gone.json", None, "no such file or folder"),
+        ("a.npy", b"x", "neither a folder nor a .json"),
+        ("cut.json", b'{"images": [{"id": 1, "hei', "not JSON: it ends in the middle"),
+        ("empty.json", b"", "not JSON: the file is empty"),
+        ("number.json", b"3", "not COCO: it is a whole number where"),
+        ("wide.json", '{"images": []}'.encode("utf-16"), "not JSON: it is not text in UTF-8"),
+        ("noise.json", b"\x01\x02\x03", "not JSON: an unexpected character"),
+    ],
+)
+def test_an_error_says_which_side_it_is_of_and_what_to_do(tmp_path, pairs, side, name, content, said):
+    truth, prediction = write_coco(tmp_path, pairs)
+    wrong = tmp_path / name
+    if content is not None:
+        wrong.write_bytes(content)
+    given = {"truth": truth, "pred": prediction} | {side: wrong}
+    with pytest.raises(DataError) as error:
+        run("--truth", given["truth"], "--pred", given["pred"])
+    assert error.value.message.startswith(f"--{side} {wrong}: ")
+    assert said in error.value.message
+    assert "Expected" not in str(error.value)
+    assert error.value.hint or "where" in error.value.message
+
+
+def test_an_error_within_a_folder_says_which_side_it_is_of(tmp_path, pairs):
+    for side in ("truth", "pred"):
+        folder = tmp_path / side
+        folders = {
+            "truth": write_labels(folder / "t", [t for t, _ in pairs], "f{}.tif"),
+            "pred": write_labels(folder / "p", [p for _, p in pairs], "f{}.tif"),
+        }
+        bad = folders[side] / "f1.tif"
+        bad.write_bytes(bad.read_bytes()[:40])
+        with pytest.raises(DataError, match=rf"^--{side} .*f1\.tif: ") as error:
+            run("--truth", folders["truth"], "--pred", folders["pred"])
+        assert error.value.exit_code == 3
