@@ -20,26 +20,32 @@ def command(method: str, pairs: tuple[str, ...], weights: Path | None, device: s
     """Tell the author of METHOD whether it keeps the contract of bench.api.Method.
 
     It is trained for a few steps and tried on generated images: empty, of one cell and of 300, 8 and 16 bit, gray and
-    colour, of odd sizes. Each line is a promise, kept or broken, with what to do. Exit code 5 if one is broken.
+    colour, of odd sizes. Each line is a promise, kept (ok) or broken (FAIL), with what to do, or one that could not be
+    looked at (-), with the reason. Exit code 5 if one is broken. What the method prints goes to stderr.
 
     \b
     bench check unet-bce
     bench check mine --set width=8 --json
     """
     from bench.api import MethodError
-    from bench.engine.contract import CHECKS, check_method, unusable
+    from bench.engine.contract import CHECKS, check_method, trial_settings, unusable
+    from bench.engine.trial import printing_to_stderr
+    from bench.progress import say
     from bench.registry import find_method
     from bench.report.escape import visible
 
     findings = []
-    entry = find_method(method)
+    with printing_to_stderr():  # as a stranger's module may, when it is imported
+        entry = find_method(method)
+    if entry.method.trial and weights is None:
+        say(f"{entry.name} is tried small, with {trial_settings(entry)}; --set changes that")
     for finding in check_method(entry, settings=options.settings(pairs), weights=weights, device=device):
         findings.append(finding)
         if not as_json:
             mark = {True: "ok  ", False: "FAIL", None: "-   "}[finding.ok]
             said = finding.problem + (f" ({finding.hint})" if finding.hint else "")
             what = CHECKS[finding.check] if finding.ok else visible(said)
-            click.echo(f"{mark}  {finding.check:<16}  {finding.seconds:5.1f} s  {what}")
+            options.tell(f"{mark}  {finding.check:<16}  {finding.seconds:5.1f} s  {what}")
     failed = [finding for finding in findings if finding.ok is False]
     if as_json:
         rows = [{**dataclasses.asdict(f), "promise": CHECKS[f.check]} for f in findings]

@@ -10,19 +10,17 @@ import dataclasses
 import inspect
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench.api import (
     BenchError,
@@ -35,10 +33,23 @@ from bench.api import (
     Sample,
     Schedule,
     Task,
+    UsageError,
 )
-from bench.data.synthetic._probes import probe
 from bench.engine import provenance
 from bench.engine.execution import check_prediction
+from bench.engine.trial import (
+    Generated,
+    black,
+    crowded,
+    environment,
+    generated,
+    likeness,
+    printing_to_stderr,
+    repainted,
+    same_weights,
+    stir,
+    working_in,
+)
 from bench.registry import MethodEntry
 
 HEAVY = (
@@ -49,16 +60,22 @@ HEAVY = (
 
 STEPS = 3
 """Optimiser steps of the trial training."""
-MANY = 300
-"""Cells of the densest image."""
+LONGER = 20 * STEPS
+"""Steps of a training that is only begun, to see whether its length follows the schedule."""
+MANY, MORE = 300, 450
+"""Cells of the densest images."""
 FEW = 5
-"""The cap of the check ``cap``."""
+"""The cap of the check ``cap``, where as many are found."""
+FEWEST = 10
+"""A method that finds fewer than this on every image alike has no cap that could be told."""
+ALIKE = 0.75
+"""Likeness from which two predictions of an image differ by rounding alone."""
 
 CHECKS: Mapping[str, str] = {
     "declaration": "the class says what it is: title, schedules, inits, a frozen Params whose fields have defaults",
     "light import": "its module imports nothing heavy, so that listing stays fast",
     "available": "what it needs is installed",
-    "fit": "training returns a file of weights, reports every step, and writes only into its folder",
+    "fit": "training keeps to the schedule, reports every step, returns a file, and writes only into its folder",
     "resume": "a training that is interrupted and begun again ends in the same weights",
     "load": "two instances that load the same weights predict the same",
     "prediction": "8 bit gray: Instances of the image's size, legal masks, known classes",
@@ -67,12 +84,12 @@ CHECKS: Mapping[str, str] = {
     "image untouched": "the image is not written to",
     "empty image": "an image without cells, and a black one",
     "one cell": "an image of one cell",
-    f"{MANY} cells": f"an image of {MANY} cells, without a cap of its own",
+    f"{MANY} cells": f"images of {MANY} and of {MORE} cells, without a cap of its own",
     "16 bit": "uint16, dim and full range",
     "RGB": "(H, W, 3)",
     "odd sizes": "sides that no network divides: 97 x 61 and 33 x 130 pixels",
-    "cap": f"no more than task.max_detections ({FEW} here)",
-    "batch": "predict_batch() gives one prediction an image, in order",
+    "cap": f"no more than task.max_detections ({FEW} here, or fewer)",
+    "batch": "predict_batch() gives what predict() gives, one prediction an image, in order",
 }
 """Check -> the promise it looks at."""
 
@@ -108,6 +125,9 @@ class _UnseenError(Exception):
     """A check that cannot be made, and why."""
 
 
+_NOTHING = "nothing was found, so nothing was seen"
+
+
 class _Stopped(KeyboardInterrupt):
     """Ends a training in the middle, as Ctrl-C would."""
 
@@ -119,12 +139,13 @@ def check_method(
     weights: Path | None = None,
     device: str = "auto",
 ) -> Iterator[Finding]:
-    """Try a method out, and yield what was found, check by check.
+    """Try a method out, and yield what was found, check by check. What it prints goes to standard error.
 
     Args:
         entry: the method.
         settings: overrides of its parameters, as for ``bench run --set``.
-        weights: trained weights to use instead of a trial training.
+        weights: trained weights to use instead of a trial training, with the network as it is: without the
+            settings of :attr:`bench.api.Method.trial`.
         device: as for ``bench run``.
 
     Raises:
@@ -136,7 +157,8 @@ def check_method(
             for name in CHECKS:
                 yield _made(name, trial.checks[name])
         finally:
-            trial.close()
+            with printing_to_stderr():
+                trial.close()
 
 
 def _made(name: str, check: Callable[[], object]) -> Finding:
@@ -144,7 +166,8 @@ def _made(name: str, check: Callable[[], object]) -> Finding:
     ok: bool | None = True
     problem = hint = ""
     try:
-        check()
+        with printing_to_stderr():
+            check()
     except _UnseenError as reason:
         ok, problem = None, str(reason)
     except _BrokenError as broken:
@@ -154,54 +177,27 @@ def _made(name: str, check: Callable[[], object]) -> Finding:
     except Exception as error:  # noqa: BLE001 - whatever a stranger's method raises is what the check found
         ok, problem = False, f"{type(error).__name__}: {_first_line(error)}"
         hint = f"raised at {_place(error)}"
+    except SystemExit as error:
+        ok, problem = False, f"it ends the whole program: SystemExit: {_first_line(error)}"
+        hint = f"raise an exception instead, at {_place(error)}"
     return Finding(name, ok, problem, hint, time.monotonic() - begun)
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else "no message"
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     """File and line of the innermost frame outside this module, the author's own if there is one."""
     trace = error.__traceback__
     place = "an unknown place"
     while trace is not None:
         file = Path(trace.tb_frame.f_code.co_filename)
-        if file != Path(__file__) and "site-packages" not in file.parts:
+        if file.parent != Path(__file__).parent and "site-packages" not in file.parts:
             place = f"{file.name}:{trace.tb_lineno}"
         trace = trace.tb_next
     return place
-
-
-# -- what it is tried on ----------------------------------------------------------------------------------
-
-
-class _Generated(Sequence[Sample]):
-    """Samples held in memory: a :class:`bench.task.SampleSource`."""
-
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self._samples = tuple(samples)
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        return tuple(sample.id for sample in self._samples)
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
-        return self._samples[index]
-
-
-def _sample(name: str, shape: tuple[int, int] = (96, 128), cells: int = 7, radius: tuple[int, int] = (6, 9)) -> Sample:
-    image, labels = probe(name, shape, cells, radius)
-    return Sample(name, image, Instances.from_label_map(labels))
-
-
-def _turned(sample: Sample, name: str, image: NDArray[Any]) -> Sample:
-    """The same cells with other pixels."""
-    return Sample(name, np.ascontiguousarray(image), sample.instances)
 
 
 # -- the checks -------------------------------------------------------------------------------------------
@@ -214,20 +210,28 @@ class _Trial:
         self, entry: MethodEntry, settings: Mapping[str, str], weights: Path | None, device: str, folder: Path
     ) -> None:
         self.entry, self.kind, self.folder = entry, entry.method, folder
-        self._given_device, self._given_weights = device, weights
+        self.workplace = folder / "workplace"  # the working folder of every training, empty before the first
+        self.workplace.mkdir()
+        self._given_device = device
+        self._given_weights = None if weights is None else weights.resolve()
         self.schedule_name, self.schedule = _trial_schedule(self.kind)
-        self.params = self.kind.make_params(entry.variant, settings, self.schedule)
-        self.training = _Generated([_sample(f"training {i}", cells=6 + i) for i in range(4)])
-        self.plain = _sample("plain")
+        self.params = _params(entry, settings, self.schedule, small=weights is None)
+        self.training = Generated([generated(f"training {i}", cells=6 + i) for i in range(4)])
+        self.plain, self.empty, self.black = generated("plain"), generated("no cell", cells=0), black()
+        self.many, self.more = crowded(MANY), crowded(MORE)
         truths = [sample.instances for sample in self.training if sample.instances is not None]
         self.task = Task(
             modality="phase contrast", objects=ObjectStatistics.measure(truths), image_shape=self.plain.shape
         )
         self.weights: Path | None = None
+        self._reported = 0
         self._ready: Method | None = None
+        self._answers: dict[str, Instances] = {}
+        self._telling: Sample | None = None
         self._made: list[Method] = []
         self._available = False
         self._scores_wrong = False
+        self._steady = False
         self.checks: dict[str, Callable[[], object]] = {
             "declaration": self.declaration,
             "light import": self.light_import,
@@ -240,11 +244,11 @@ class _Trial:
             "determinism": self.determinism,
             "image untouched": self.image_untouched,
             "empty image": self.empty_image,
-            "one cell": lambda: self.holds(_sample("one cell", (96, 96), 1)),
+            "one cell": lambda: self.holds(generated("one cell", (96, 96), 1)),
             f"{MANY} cells": self.many_cells,
             "16 bit": self.sixteen_bit,
             "RGB": lambda: self.holds(
-                _turned(self.plain, "RGB", np.stack([self.plain.image, self.plain.image[::-1], self.plain.image], 2))
+                repainted(self.plain, "RGB", np.stack([self.plain.image, self.plain.image[::-1], self.plain.image], 2))
             ),
             "odd sizes": self.odd_sizes,
             "cap": self.cap,
@@ -295,7 +299,7 @@ class _Trial:
         if done.returncode:
             lines = done.stderr.strip().splitlines()
             raise _BrokenError(f"its module cannot be imported alone: {lines[-1] if lines else 'no message'}", file)
-        heavy = json.loads(done.stdout.splitlines()[-1])
+        heavy = json.loads(done.stdout)
         if heavy:
             raise _BrokenError(
                 f"its module imports {', '.join(heavy)} at its top", "import them inside the functions that need them"
@@ -304,7 +308,7 @@ class _Trial:
     def available(self) -> None:
         """Packages, device, and what an external tool needs."""
         provenance.require(self.kind)
-        self.device = provenance.resolve_device(self._given_device, self.kind.requires)
+        self.device = provenance.resolve_device(self._given_device, self.kind)
         self.kind.require(self.params, self._given_weights)
         self._available = True
 
@@ -326,20 +330,42 @@ class _Trial:
             raise _BrokenError(f"fit() returned {weights!r}, not a file of weights", "return the path it was saved to")
         if folder.resolve() not in Path(weights).resolve().parents:
             raise _BrokenError(f"fit() wrote its weights to {weights}", "write below context.folder")
+        self.weights, self._reported = Path(weights), len(reports)
+        strewn = sorted(path.name for path in self.workplace.iterdir())
+        if strewn:
+            raise _BrokenError(f"fit() wrote {strewn[0]} into the working folder", "write below context.folder only")
         if set(self.folder.iterdir()) - before - {folder}:
             raise _BrokenError("fit() wrote outside context.folder", "write below context.folder only")
-        self.weights = Path(weights)
-        if not reports:
-            raise _BrokenError("fit() reported no step", "call context.progress(done, total, text) after every step")
-        if reports[-1][0] != reports[-1][1]:
+        _whole(reports)
+        self._follows_the_schedule(reports[0][1])
+
+    def _follows_the_schedule(self, steps: int) -> None:
+        """Whether ``steps`` are those asked for; where they are not, whether a longer schedule makes for more.
+
+        A method may round up to whole updates, or count in passes over the images.
+        """
+        asked = self.schedule.steps(len(self.training))
+        if steps == asked:
+            return
+        longer: list[int] = []
+
+        def stop(done: int, total: int, text: str) -> None:
+            longer.append(total)
+            raise _Stopped
+
+        with suppress(_Stopped):
+            self._train(self.folder / "longer", stop, replace(self.schedule, iterations=LONGER))
+        if not longer or not steps < longer[0] <= 1.5 * LONGER:
             raise _BrokenError(
-                f"the last step that fit() reported is {reports[-1][0]} of {reports[-1][1]}", "report every step"
+                f"fit() trains {steps} steps where {asked} are asked for", "train context.schedule.steps(len(train))"
             )
 
     def resume(self) -> None:
         """The same training, interrupted at its second report and begun again."""
         if self.weights is None or not self.kind.trainable or self._given_weights is not None:
             raise _UnseenError("there was no training")
+        if self._reported < 2:
+            raise _UnseenError("fit() did not report two steps, so it could not be interrupted between them")
         folder = self.folder / "interrupted"
         seen = 0
 
@@ -349,16 +375,26 @@ class _Trial:
             if seen == 2:
                 raise _Stopped
 
-        with _checkpoints_at_once():
-            with suppress(_Stopped):
+        with environment(BENCH_CHECKPOINT_SECONDS="0"):  # the harness's own training writes one at every step
+            try:
                 self._train(folder, stop)
+            except _Stopped:
+                pass
+            else:
+                raise _BrokenError(
+                    "fit() went on when it was interrupted (Ctrl-C)",
+                    "let KeyboardInterrupt through: clean up in finally",
+                )
             weights = self._train(folder, lambda done, total, text: None)
         if weights is None or not Path(weights).is_file():
             raise _BrokenError(f"the second fit() returned {weights!r}, not a file of weights", "return the same path")
-        same = _same_weights(self.weights, Path(weights))
+        same = same_weights(self.weights, Path(weights))
         if same is None:
             first, second = self._loaded(self.weights), self._loaded(Path(weights))
-            same = all(_answer(first, s) == _answer(second, s) for s in (self.plain, *self.training))
+            answers = [(_answer(first, s), _answer(second, s)) for s in (self.plain, *self.training)]
+            same = all(one == other for one, other in answers)
+            if same and not any(isinstance(one, Instances) and len(one) for one, _ in answers):
+                raise _UnseenError(_NOTHING)
         if not same:
             raise _BrokenError(
                 "a training that was interrupted and begun again ends in other weights than an undisturbed one",
@@ -366,7 +402,7 @@ class _Trial:
             )
 
     def load(self) -> None:
-        """Two fresh instances of the same weights."""
+        """Two fresh instances of the same weights, on the first image on which something is found."""
         self._need_available()
         if self.kind.trainable and self.weights is None:
             raise _UnseenError("there are no weights: see fit")
@@ -375,8 +411,16 @@ class _Trial:
         count = first.n_parameters()
         if count is not None and (not isinstance(count, int) or count < 0):
             raise _BrokenError(f"n_parameters() is {count!r}", "return a whole number, or None without a network")
-        answers = _answer(first, self.plain), _answer(second, self.plain)
-        if isinstance(answers[0], Instances) and answers[0] != answers[1]:
+        for sample in (self.plain, self.many):
+            found = self.answer(sample)
+            if not isinstance(found, Instances):
+                return  # told by the next check
+            if len(found):
+                self._telling = sample
+                break
+        if self._telling is None:
+            raise _UnseenError(_NOTHING)
+        if self.answer(self._telling) != _answer(second, self._telling):
             raise _BrokenError(
                 "two instances that loaded the same weights predict differently",
                 "load() must restore everything that predict() uses, and evaluation mode",
@@ -384,19 +428,28 @@ class _Trial:
 
     # -- prediction ---------------------------------------------------------------------------------
 
-    def holds(self, sample: Sample, method: Method | None = None) -> Instances:
+    def answer(self, sample: Sample) -> Instances:
+        """What the loaded method makes of an image; asked once."""
+        if sample.id not in self._answers:
+            self._answers[sample.id] = _answer(self._need_ready(), sample)
+        return self._answers[sample.id]
+
+    def holds(self, sample: Sample) -> Instances:
         """Predict, and hold it against the contract; the scores are the business of another check."""
-        method = method or self._need_ready()
-        found = _answer(method, sample)
-        kept = found
-        if isinstance(found, Instances) and self._scores_wrong and (found.scores is not None) != method.scored:
-            kept = replace(found, scores=np.zeros(len(found)) if method.scored else None)
-        check_prediction(self.entry.name, method, sample, kept)
+        found = self.answer(sample)
+        check_prediction(self.entry.name, self._need_ready(), sample, self._with_scores(found))
+        return found
+
+    def _with_scores(self, found: Instances) -> Instances:
+        """The same with scores as they are declared, where it is known that the declaration is wrong."""
+        scored = self._need_ready().scored
+        if self._scores_wrong and isinstance(found, Instances) and (found.scores is not None) != scored:
+            return replace(found, scores=np.zeros(len(found)) if scored else None)
         return found
 
     def prediction(self) -> None:
         """The plain image; where it is no Instances there is nothing more to look at."""
-        found = _answer(self._need_ready(), self.plain)
+        found = self.answer(self.plain)
         if not isinstance(found, Instances):
             self._ready = None
             raise _BrokenError(
@@ -405,17 +458,18 @@ class _Trial:
             )
         self._scores_wrong = (found.scores is not None) != self._need_ready().scored
         self.holds(self.plain)
+        self.holds(self._need_telling())
 
     def scores(self) -> None:
         """With cells, and with none."""
         method = self._need_ready()
-        answered = False
-        for sample in (self.plain, _sample("nothing to find", cells=0), _black()):
+        answers = []
+        for sample in (self._telling or self.plain, self.empty, self.black):
             try:
-                found = _answer(method, sample)
-            except Exception:  # noqa: BLE001 - what it raises is told by the check of such images
+                found = self.answer(sample)
+            except (Exception, SystemExit):  # noqa: BLE001 - what it raises is told by the check of such images
                 continue
-            answered = True
+            answers.append(found)
             if isinstance(found, Instances) and (found.scores is not None) != method.scored:
                 self._scores_wrong = True
                 where = f"on the image {sample.id!r} ({len(found)} instances)"
@@ -425,23 +479,25 @@ class _Trial:
                         "give scores=..., and Instances.empty(h, w, scored=True) for none, or declare scored = False",
                     )
                 raise _BrokenError(f"scored is False and there are scores {where}", "declare scored = True")
-        if not answered:
+        if not answers:
             raise _BrokenError("no image could be predicted, so scores were never seen", "mend predict() first")
+        self._need_telling()
 
     def determinism(self) -> None:
-        """Twice, with another image and other random numbers between."""
-        method = self._need_ready()
-        first = _answer(method, self.plain)
+        """Again, with another image and other random numbers between."""
+        method, telling = self._need_ready(), self._need_telling()
+        first = self.answer(telling)
         _answer(method, self.training[0])
-        _stir(1)
-        if _answer(method, self.plain) != first:
+        stir(1)
+        if _answer(method, telling) != first:
             raise _BrokenError(
                 "the same image gives another prediction the second time",
                 "keep no state between images, and seed what is random by the image",
             )
+        self._steady = True
 
     def image_untouched(self) -> None:
-        """A writable copy, compared with what it was."""
+        """An image that can be written to, and one that cannot."""
         method = self._need_ready()
         if isinstance(method, ControlMethod):
             raise _UnseenError("a control does not look at the image")
@@ -454,55 +510,109 @@ class _Trial:
 
     def empty_image(self) -> None:
         """Background only, and black."""
-        self.holds(_sample("no cell", cells=0))
-        self.holds(_black())
+        self.holds(self.empty)
+        self.holds(self.black)
 
     def many_cells(self) -> None:
-        """Also looks for the caps that libraries set by themselves."""
-        sample = _sample(f"{MANY} cells", (400, 400), MANY, (4, 6))
-        found = self.holds(sample)
-        if len(found) in (100, 200, 256):
-            raise _BrokenError(
-                f"exactly {len(found)} instances where there are {MANY}",
-                "a library's own cap? MMDetection's max_per_img is 100: set it to task.max_detections",
-            )
+        """Images of two numbers of cells: a cap that a library sets by itself gives both the same number."""
+        found = len(self.holds(self.many))
+        self.holds(self.more)
+        if not found:
+            raise _UnseenError(_NOTHING)
+        method = self._need_ready()
+        if self._number(method) is None:
+            return
+        if found < FEWEST and found == len(self.answer(self.plain)):
+            raise _UnseenError(f"{found} instances on every image, too few to tell whether that is a cap")
+        assert self.task.objects is not None
+        dense = self.new(replace(self.task, objects=replace(self.task.objects, per_image_max=MORE)))
+        if method.trainable and self._fits(dense) and self._number(dense) is None:
+            return  # a cap that follows the densest image of the data set
+        raise _BrokenError(
+            f"exactly {found} instances where there are {MANY} cells, and where there are {MORE}",
+            "a library's own cap? MMDetection's max_per_img is 100: set it to task.max_detections",
+        )
+
+    def _number(self, method: Method) -> int | None:
+        """How many instances it finds on every dense image, where that is one number and too few for any of them."""
+        numbers = set()
+        for sample in (self.many, self.more, crowded((MANY + MORE) // 2)):
+            found = self.answer(sample) if method is self._ready else _answer(method, sample)
+            numbers.add(len(found))
+            if len(numbers) > 1:
+                return None
+        (number,) = numbers
+        return number if number < min(MANY, method.task.max_detections) else None
+
+    def _fits(self, method: Method) -> bool:
+        """Give a method for another data set weights: the trained ones, or fresh ones where those do not fit."""
+        assert self.weights is not None
+        try:
+            method.load(self.weights)
+        except BenchError:
+            try:
+                method.load_fresh(0)
+            except UsageError:
+                return False
+        return True
 
     def sixteen_bit(self) -> None:
         """12 bits in 16, and all 16."""
         wide = self.plain.image.astype(np.uint16)
-        self.holds(_turned(self.plain, "16 bit, dim", wide * 4 + 100))
-        self.holds(_turned(self.plain, "16 bit, full", wide * 257))
+        self.holds(repainted(self.plain, "16 bit, dim", wide * 4 + 100))
+        self.holds(repainted(self.plain, "16 bit, full", wide * 257))
 
     def odd_sizes(self) -> None:
         """High, and flat."""
-        self.holds(_sample("97 x 61", (97, 61), 5))
-        self.holds(_sample("33 x 130", (33, 130), 3))
+        self.holds(generated("97 x 61", (97, 61), 5))
+        self.holds(generated("33 x 130", (33, 130), 3))
 
     def cap(self) -> None:
         """A task that wants few."""
-        self._need_ready()
-        method = self._loaded(self.weights, replace(self.task, max_detections=FEW))
-        if isinstance(method, ControlMethod):
+        if isinstance(self._need_ready(), ControlMethod):
             raise _UnseenError("a control answers with the truth")
-        found = _answer(method, _sample(f"{MANY} cells", (400, 400), MANY, (4, 6)))
-        if len(found) > FEW:
+        without = len(self.answer(self.many))
+        if without < 2:
+            raise _UnseenError(f"{without} found where there are {MANY}, so no cap was needed" if without else _NOTHING)
+        most = min(FEW, without - 1)
+        found = _answer(self._loaded(self.weights, replace(self.task, max_detections=most)), self.many)
+        if len(found) > most:
             raise _BrokenError(
-                f"{len(found)} instances where at most {FEW} are asked for",
+                f"{len(found)} instances where at most {most} are asked for",
                 "end predict() with: return found.top(self.task.max_detections)",
             )
 
     def batch(self) -> None:
-        """Two images of one size."""
+        """Images of one size, together and one by one. Rounding may differ: a network's sums depend on the batch."""
         method = self._need_ready()
         if isinstance(method, ControlMethod):
             raise _UnseenError("a control does not look at the image")
-        samples = [self.plain, self.training[0]]
-        found = method.predict_batch([sample.image for sample in samples])
+        samples = [self.plain, self.training[0], self.training[1]]
+        found = method.predict_batch([sample.image.copy() for sample in samples])
         if len(found) != len(samples):
             raise _BrokenError(f"{len(found)} predictions for {len(samples)} images", "return one an image")
         for sample, one in zip(samples, found, strict=True):
-            kept = replace(one, scores=np.zeros(len(one)) if method.scored else None) if self._scores_wrong else one
-            check_prediction(self.entry.name, method, sample, kept)
+            check_prediction(self.entry.name, method, sample, self._with_scores(one))
+        if not self._steady:
+            raise _UnseenError("no answer of predict() to compare with: see determinism")
+        alone = [self.answer(sample) for sample in samples]
+        for index, one in enumerate(found):
+            if one == alone[index]:
+                continue
+            like = [likeness(one, other) for other in alone]
+            nearest = max(range(len(like)), key=like.__getitem__)
+            if like[nearest] > like[index]:
+                raise _BrokenError(
+                    f"prediction {index} of predict_batch() is that of image {nearest}",
+                    "return them in the images' order",
+                )
+            if like[index] < ALIKE:
+                raise _BrokenError(
+                    f"prediction {index} of predict_batch() is another than that of predict()",
+                    "treat each image of a batch as if it came alone",
+                )
+        if all(one == alone[0] for one in alone):
+            raise _UnseenError("one prediction for all images, so their order was not seen" if alone[0] else _NOTHING)
 
     # -- inside -------------------------------------------------------------------------------------
 
@@ -517,13 +627,21 @@ class _Trial:
             method.load(weights)
         return method
 
-    def _train(self, folder: Path, progress: Callable[[int, int, str], None]) -> Path | None:
-        _stir(len(self._made))
-        return self.new().fit(
-            self.training,
-            None,
-            FitContext(folder, self.schedule, self.schedule_name, seed=7, init=self.kind.inits[0], progress=progress),
+    def _train(
+        self, folder: Path, progress: Callable[[int, int, str], None], schedule: Schedule | None = None
+    ) -> Path | None:
+        stir(len(self._made))
+        context = FitContext(
+            folder,
+            schedule or self.schedule,
+            self.schedule_name,
+            seed=7,
+            init=self.kind.inits[0],
+            progress=progress,
         )
+        with working_in(self.workplace):
+            weights = self.new().fit(self.training, None, context)
+            return weights if weights is None else Path(weights).absolute()
 
     def _need_available(self) -> None:
         if not self._available:
@@ -534,10 +652,18 @@ class _Trial:
             raise _UnseenError("there is no loaded method: see above")
         return self._ready
 
+    def _need_telling(self) -> Sample:
+        """An image on which something is found."""
+        if self._telling is None:
+            raise _UnseenError(_NOTHING)
+        return self._telling
+
 
 _IMPORT = """
-import importlib, importlib.util, json, sys
+import importlib, importlib.util, json, os, sys
 name, file, heavy = sys.argv[1:]
+answer = os.dup(1)
+os.dup2(2, 1)  # what the module prints is none of the answer
 if importlib.util.find_spec(name.partition(".")[0]):
     importlib.import_module(name)
 else:
@@ -545,7 +671,7 @@ else:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
-print(json.dumps([m for m in heavy.split(",") if m in sys.modules]))
+os.write(answer, json.dumps([m for m in heavy.split(",") if m in sys.modules]).encode())
 """
 
 
@@ -558,6 +684,51 @@ def _trial_schedule(kind: type[Method]) -> tuple[str, Schedule]:
     return name, replace(declared, iterations=STEPS, epochs=None, batch_size=min(declared.batch_size, 2))
 
 
+def _params(entry: MethodEntry, settings: Mapping[str, str], schedule: Schedule, *, small: bool) -> Any:
+    """The settings of the trial; paths among them do not depend on the working folder.
+
+    Raises:
+        UsageError: a value that does not fit, or a schedule or ``trial`` that names a setting that there is not.
+    """
+    if small:
+        schedule = replace(schedule, settings={**schedule.settings, **entry.method.trial})
+    found = {k: str(Path(v).absolute()) if os.sep in v and Path(v).exists() else v for k, v in settings.items()}
+    try:
+        return entry.method.make_params(entry.variant, found, schedule)
+    except TypeError as error:
+        raise UsageError(f"{entry.name}: {error}", "its schedules and its trial may name its settings only") from error
+
+
+def trial_settings(entry: MethodEntry) -> str:
+    """The settings by which a method makes itself small for the trial, as ``--set`` takes them."""
+    written = {k: ",".join(map(str, v)) if isinstance(v, tuple) else str(v) for k, v in entry.method.trial.items()}
+    return " ".join(f"{name}={value}" for name, value in written.items())
+
+
+def _whole(reports: Sequence[tuple[int, int]]) -> None:
+    """Whether every step was reported, to the last; a training in stages counts each by itself."""
+    if not reports:
+        raise _BrokenError("fit() reported no step", "call context.progress(done, total, text) after every step")
+    stages: list[list[tuple[int, int]]] = []
+    for report in reports:
+        if not stages or report[1] != stages[-1][-1][1] or report[0] < stages[-1][-1][0]:
+            stages.append([])
+        stages[-1].append(report)
+    for stage in stages:
+        last, total = stage[-1]
+        if last != total:
+            raise _BrokenError(
+                f"the last step that fit() reported is {last} of {total}",
+                "call context.progress(done, total, text) after every step",
+            )
+        told = {done for done, _ in stage} - {0}
+        if len(told) < total:
+            raise _BrokenError(
+                f"fit() reported {len(told)} of {total} steps",
+                "call context.progress(done, total, text) after every step",
+            )
+
+
 def _documentation(params: type[Any]) -> str:
     return "\n".join(inspect.getdoc(kind) or "" for kind in params.__mro__ if dataclasses.is_dataclass(kind))
 
@@ -567,62 +738,6 @@ def _answer(method: Method, sample: Sample) -> Instances:
     if isinstance(method, ControlMethod):
         return method.answer(sample, 0)
     return method.predict(sample.image.copy())
-
-
-def _black() -> Sample:
-    return Sample("black", np.zeros((96, 96), np.uint8), Instances.empty(96, 96))
-
-
-def _stir(seed: int) -> None:
-    """Leave every global generator in another state: nobody may lean on it."""
-    random.seed(seed)
-    np.random.seed(seed)
-    if "torch" in sys.modules:
-        sys.modules["torch"].manual_seed(seed)
-
-
-@contextmanager
-def _checkpoints_at_once() -> Iterator[None]:
-    """Have the harness's own training write a checkpoint at every step."""
-    name = "BENCH_CHECKPOINT_SECONDS"
-    before = os.environ.get(name)
-    os.environ[name] = "0"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-def _same_weights(first: Path, second: Path) -> bool | None:
-    """Whether two files hold the same weights; None where only predictions can tell."""
-    if first.read_bytes() == second.read_bytes():
-        return True
-    if "torch" not in sys.modules:
-        return None
-    import pickle
-    import zipfile
-
-    import torch
-
-    try:
-        contents = [torch.load(path, map_location="cpu", weights_only=True) for path in (first, second)]
-    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError, EOFError):
-        return None  # not torch's
-    found = [dict(_tensors(content)) for content in contents]
-    if not found[0]:
-        return None
-    return found[0].keys() == found[1].keys() and all(torch.equal(t, found[1][k]) for k, t in found[0].items())
-
-
-def _tensors(content: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(content, Mapping):
-        for key, value in content.items():
-            yield from _tensors(value, f"{name}/{key}")
-    elif hasattr(content, "is_floating_point"):
-        yield name, content
 
 
 def unusable(findings: Sequence[Finding]) -> MissingDependencyError | None:

@@ -21,9 +21,6 @@ BASES: Mapping[str, str] = {
 
 DEFAULT_FOLDER = Path("my_methods")
 
-_SETTINGS = {"dense": '{"crop": "32"}', "mmdet": '{"image_scale": "128,128"}'}
-"""Settings that make the trial training of a generated test quick."""
-
 
 @dataclass(frozen=True)
 class Scaffold:
@@ -69,7 +66,6 @@ def new_method(name: str, base: str, folder: Path) -> Scaffold:
         "CLASS": "".join(part.capitalize() for part in name.split("_")),
         "TITLE": name.replace("_", " ").capitalize(),
         "TEST": f"{test.parent.name}/{test.name}",
-        "SETTINGS": _SETTINGS.get(base, "None"),
     }
     try:
         test.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from scipy import ndimage
 
 from bench.cli import main
 from bench.data.synthetic._probes import probe
+from bench.engine import contract
 from bench.engine.contract import CHECKS
 from bench.registry import registry
 
@@ -74,6 +78,16 @@ class Mine(Method):
 
 HERE = "        scores = {"
 TOP = ".top(self.task.max_detections)"
+PROGRESS = '            context.progress(step, context.schedule.steps(len(train)), "")\n'
+PREDICT = "    def predict(self"
+STEPS = "while step < context.schedule.steps(len(train)):"
+FIND = "        labels, count ="
+
+
+def batch(body: str) -> str:
+    """A predict_batch() before predict()."""
+    return f"    def predict_batch(self, images):\n        {body}\n\n{PREDICT}"
+
 
 BROKEN = {
     "declaration": ("            step: how fast it learns.\n", "", "the setting step is not described"),
@@ -88,10 +102,18 @@ BROKEN = {
         'context.folder.parent / "weights.json"',
         "wrote its weights to",
     ),
-    "fit, silent": (
-        '            context.progress(step, context.schedule.steps(len(train)), "")\n',
-        "",
-        "reported no step",
+    "fit, silent": (PROGRESS, "", "reported no step"),
+    "fit, reported once": (PROGRESS, PROGRESS.replace("context", "if step == 3: context", 1), "reported 1 of 3 steps"),
+    "fit, stopped short": (PROGRESS, PROGRESS.replace("context", "if step < 3: context", 1), "2 of 3"),
+    "fit, working folder": (
+        "        weights, state =",
+        "        Path('log.txt').write_text('began')\n        weights, state =",
+        "wrote log.txt into the working folder",
+    ),
+    "fit, beside its folder": (
+        "        weights, state =",
+        "        (context.folder.parent / 'log.txt').write_text('began')\n        weights, state =",
+        "wrote outside context.folder",
     ),
     "resume": ("np.random.default_rng([context.seed, step])", "np.random.default_rng()", "ends in other weights"),
     "load": (
@@ -133,19 +155,39 @@ BROKEN = {
         "        assert image.shape[:2] != (96, 96) or image.std() < 7.9, 'one'\n" + HERE,
         "AssertionError: one",
     ),
-    "300 cells": (
-        ".top(self.task.max_detections)",
-        ".top(min(100, self.task.max_detections))",
-        "exactly 100 instances where there are 300",
+    "300 cells": (TOP, ".top(min(100, self.task.max_detections))", "exactly 100 instances where there are 300 cells"),
+    "300 cells, 128": (TOP, ".top(min(128, self.task.max_detections))", "exactly 128 instances"),
+    "300 cells, 150": (TOP, ".top(min(150, self.task.max_detections))", "exactly 150 instances"),
+    "300 cells, 9": (TOP, ".top(min(9, self.task.max_detections))", "exactly 9 instances"),
+    "300 cells, queries": (
+        FIND,
+        "        square = np.arange(image.size).reshape(image.shape[:2]) if image.ndim == 2 else None\n"
+        "        if square is not None:\n"
+        "            found = Instances.from_label_map(\n"
+        "                square // -(-square.size // 100) + 1, scores=dict.fromkeys(range(1, 101), 1.0)\n"
+        "            )\n"
+        "            return found.top(self.task.max_detections)\n" + FIND,
+        "exactly 100 instances",
     ),
     "16 bit": (HERE, "        assert image.max() < 256, 'too bright'\n" + HERE, "AssertionError: too bright"),
     "RGB": ("np.abs(to_gray(image))", "np.abs((image - image.mean()) / (image.std() + 1))", ""),
     "odd sizes": (HERE, "        assert image.shape[0] % 16 == 0, 'divide'\n" + HERE, "AssertionError: divide"),
     "cap": (".top(self.task.max_detections)", "", "where at most 5 are asked for"),
-    "batch": (
-        "    def predict(self",
-        "    def predict_batch(self, images):\n        return [self.predict(images[0])]\n\n    def predict(self",
-        "1 predictions for 2 images",
+    "batch": (PREDICT, batch("return [self.predict(images[0])]"), "1 predictions for 3 images"),
+    "batch, reversed": (
+        PREDICT,
+        batch("return [self.predict(image) for image in images][::-1]"),
+        "prediction 0 of predict_batch() is that of image 2",
+    ),
+    "batch, turned on": (
+        PREDICT,
+        batch("return [self.predict(image) for image in (*images[1:], images[0])]"),
+        "prediction 0 of predict_batch() is that of image 1",
+    ),
+    "batch, of another kind": (
+        PREDICT,
+        batch("return [self.predict(image[::-1].copy()) for image in images]"),
+        "prediction 0 of predict_batch() is another than that of predict()",
     ),
 }
 """Check, and which of its ways -> what to replace in the good adapter, by what, and what must be said."""
@@ -156,15 +198,18 @@ ALSO = {
     "prediction, class": {"one cell", "300 cells", "16 bit", "RGB", "odd sizes", "empty image", "batch"},
     "scores, none found": set(),
     "determinism": {"load"},
+    "300 cells, queries": {"odd sizes", "one cell"},
 }
 """What else such an adapter cannot keep."""
 
 
 @pytest.fixture
 def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """``check(source, *arguments)`` -> (exit code, check -> finding, stderr)."""
+    """``check(source, *arguments)`` -> (exit code, check -> finding, stderr); without an interpreter of its own."""
 
-    def call(source: str, *arguments: str) -> tuple[int, dict, str]:
+    def call(source: str, *arguments: str, import_alone: bool = False) -> tuple[int, dict, str]:
+        if not import_alone:
+            monkeypatch.setattr(contract._Trial, "light_import", lambda trial: None)
         (tmp_path / "mine.py").write_text(source)
         monkeypatch.setenv("BENCH_METHODS", str(tmp_path))
         registry.cache_clear()
@@ -181,7 +226,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 
 def test_a_good_adapter_keeps_every_promise(check):
-    code, found, err = check(GOOD)
+    code, found, err = check(GOOD, import_alone=True)
     assert {name: f["problem"] for name, f in found.items() if f["ok"] is not True} == {}
     assert list(found) == list(CHECKS)
     assert code == 0, err
@@ -192,7 +237,7 @@ def test_each_broken_promise_is_told_by_its_own_check(check, case: str):
     old, new, says = BROKEN[case]
     assert GOOD.count(old) >= 1
     name = case.partition(",")[0]
-    code, found, err = check(GOOD.replace(old, new, 1))
+    code, found, err = check(GOOD.replace(old, new, 1), import_alone=name == "light import")
     assert code == (6 if name == "available" else 5)
     assert found[name]["ok"] is False
     assert says in found[name]["problem"]
@@ -207,6 +252,162 @@ def test_an_adapter_that_forgets_where_it_was_is_told(check):
     code, found, _ = check(forgetful)
     assert code == 5
     assert [n for n, f in found.items() if f["ok"] is False] == ["resume"]
+
+
+def test_a_training_that_ignores_the_schedule_is_told(check):
+    code, found, _ = check(
+        GOOD.replace(STEPS, "while step < 50:").replace(PROGRESS, PROGRESS.replace(STEPS[13:-1], "50"))
+    )
+    assert code == 5
+    assert [n for n, f in found.items() if f["ok"] is False] == ["fit"]
+    assert found["fit"]["problem"] == "fit() trains 50 steps where 3 are asked for"
+
+
+@pytest.mark.parametrize(
+    "total",
+    [
+        "8 * -(-context.schedule.steps(len(train)) // 8)",  # eight images make an update
+        "-(-context.schedule.steps(len(train)) * context.schedule.batch_size // len(train))",  # counted in passes
+    ],
+)
+def test_a_training_may_count_in_whole_updates_or_passes(check, total: str):
+    code, found, err = check(GOOD.replace("context.schedule.steps(len(train))", total))
+    assert code == 0, err
+    assert found["fit"]["ok"] is True
+
+
+def test_a_training_in_stages_counts_each(check):
+    code, found, err = check(
+        GOOD.replace(PROGRESS, PROGRESS.replace("(step,", "((step - 1) % 3 + 1,")).replace(
+            STEPS, "while step < 2 * context.schedule.steps(len(train)):"
+        )
+    )
+    assert code == 0, err
+    assert found["fit"]["ok"] is True
+
+
+def test_what_was_never_interrupted_is_not_said_to_resume(check):
+    code, found, _ = check(GOOD.replace(PROGRESS, PROGRESS.replace("context", "if step == 3: context", 1)))
+    assert code == 5
+    assert found["resume"]["ok"] is None
+    assert "could not be interrupted" in found["resume"]["problem"]
+
+
+def test_a_training_that_swallows_an_interruption_is_told(check):
+    caught = "            try:\n    " + PROGRESS + "            except BaseException:\n                pass\n"
+    code, found, _ = check(GOOD.replace(PROGRESS, caught))
+    assert code == 5
+    assert [n for n, f in found.items() if f["ok"] is False] == ["resume"]
+    assert "went on when it was interrupted" in found["resume"]["problem"]
+
+
+def test_the_working_folder_is_left_as_it_was(check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Also where the method is found, and caches lie, by names relative to it."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("BENCH_CACHE", "cache")
+    strewing = GOOD.replace(
+        "        weights, state =",
+        "        import os\n"
+        "        assert os.path.isabs(os.environ['BENCH_CACHE'])\n"
+        "        Path('log.txt').write_text('began')\n"
+        "        weights, state =",
+    )
+    code, found, _ = check(strewing)
+    assert code == 5
+    assert "log.txt" in found["fit"]["problem"]
+    assert list(Path.cwd().iterdir()) == []
+    assert Path.cwd() == tmp_path / "work"
+
+
+NOTHING_FOUND = GOOD.replace(HERE, "        return Instances.empty(*image.shape[:2], scored=True)\n" + HERE)
+
+
+def test_where_nothing_is_ever_found_nothing_is_said_to_be_right(check):
+    code, found, err = check(NOTHING_FOUND)
+    assert code == 0, err
+    unseen = {name for name, f in found.items() if f["ok"] is None}
+    assert unseen == {"load", "prediction", "scores", "determinism", "300 cells", "cap", "batch"}
+    assert found["300 cells"]["problem"] == "nothing was found, so nothing was seen"
+    assert {name for name, f in found.items() if f["ok"]} == set(CHECKS) - unseen
+
+
+def test_what_is_found_on_dense_images_alone_is_enough_to_see_by(check):
+    code, found, err = check(
+        GOOD.replace(
+            HERE,
+            "        if image.size < 100000:\n            return Instances.empty(*image.shape[:2], scored=True)\n"
+            + HERE,
+        )
+    )
+    assert code == 0, err
+    assert [name for name, f in found.items() if f["ok"] is None] == ["batch"]
+
+
+def test_one_instance_on_every_image_is_no_cap(check):
+    code, found, err = check(GOOD.replace(HERE, "        labels, count = (labels > 0).astype(int), 1\n" + HERE))
+    assert code == 0, err
+    assert {name for name, f in found.items() if f["ok"] is None} == {"300 cells", "cap"}
+    assert found["300 cells"]["problem"].startswith("1 instances on every image")
+
+
+def test_a_cap_that_follows_the_densest_image_is_none_of_its_own(check):
+    queries = ".top(min(20 + self.task.objects.per_image_max, self.task.max_detections))"
+    code, found, err = check(GOOD.replace(TOP, queries))
+    assert code == 0, err
+    assert found["300 cells"]["ok"] is True
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return [self.predict(image) for image in images]",
+        "return [dataclasses.replace(i, scores=i.scores + 1e-7) for i in map(self.predict, images)]",
+    ],
+)
+def test_a_batch_in_order_is_right_but_for_rounding(check, body: str):
+    code, found, err = check(
+        GOOD.replace("import json\n", "import dataclasses\nimport json\n").replace(PREDICT, batch(body))
+    )
+    assert code == 0, err
+    assert found["batch"]["ok"] is True
+
+
+def test_a_method_that_ends_the_program_is_told_on(check):
+    code, found, err = check(GOOD.replace(HERE, "        raise SystemExit('no licence')\n" + HERE))
+    assert code == 5
+    assert list(found) == list(CHECKS)
+    assert found["fit"]["ok"] is True
+    assert found["prediction"]["problem"] == "it ends the whole program: SystemExit: no licence"
+    assert "mine.py:" in found["prediction"]["hint"]
+    assert err.count("error: ") == 1
+
+
+PRINTING = """\
+        print('said by Python')
+        os.write(1, b'said to the file descriptor\\n')
+        ctypes.CDLL(None).puts(b'said by a library')
+        subprocess.run(['echo', 'said by a process'], check=True)
+        STDOUT.write('said by who took hold of stdout before\\n')
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the C library is reached another way")
+def test_what_a_method_prints_garbles_no_json(tmp_path: Path):
+    source = GOOD.replace("import json\n", "import ctypes\nimport json\nimport os\nimport subprocess\nimport sys\n")
+    source = source.replace("class Mine", "print('said at import')\nSTDOUT = sys.__stdout__\n\n\nclass Mine")
+    (tmp_path / "mine.py").write_text(source.replace(HERE, PRINTING + HERE))
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "check", "mine", "--json"],
+        env=os.environ | {"BENCH_METHODS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["ok"] is True
+    for said in ("at import", "by Python", "to the file", "by a library", "by a process", "by who took hold"):
+        assert f"said {said}" in done.stderr
 
 
 def test_it_learns_from_global_random_numbers_and_is_told(check):
@@ -248,6 +449,24 @@ def test_settings_and_weights_reach_the_method(check, tmp_path: Path):
     code, found, _ = check(GOOD, "--weights", str(tmp_path / "level.json"))
     assert code == 5
     assert found["load"]["problem"].startswith("JSONDecodeError")
+
+
+def test_a_method_may_be_small_for_its_trial(check, tmp_path: Path):
+    """By ``trial``, which the user's settings override, and which weights from elsewhere know nothing of."""
+    (tmp_path / "level.json").write_text("1.5")
+    for step, arguments, told in (
+        (0.5, (), "mine is tried small, with step=0.5; --set changes that"),
+        (0.2, ("--set", "step=0.2"), "step=0.5"),
+        (0.1, ("--weights", str(tmp_path / "level.json")), ""),
+    ):
+        small = GOOD.replace('title = "Mine"', 'title = "Mine"\n    trial = {"step": 0.5}')
+        code, found, err = check(small.replace(FIND, f"        assert self.params.step == {step}\n" + FIND), *arguments)
+        assert code == 0, (found, err)
+        assert told in err
+    code, found, err = check(GOOD.replace('title = "Mine"', 'title = "Mine"\n    trial = {"width": 8}'))
+    assert code == 2
+    assert "width" in err
+    assert "may name its settings only" in err
 
 
 def test_an_unknown_method_is_a_mistake_of_names(capsys: pytest.CaptureFixture[str]):

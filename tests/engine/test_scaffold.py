@@ -10,10 +10,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from skimage import filters, measure
 
+from bench.api import FitContext, Instances, ObjectStatistics, Schedule, Task
 from bench.cli import main
+from bench.engine.contract import check_method
 from bench.engine.scaffold import BASES
-from bench.registry import registry
+from bench.engine.trial import Generated, generated
+from bench.registry import MethodEntry, methods_in, registry
 
 
 @pytest.fixture
@@ -87,6 +91,145 @@ def test_adapters_are_short(tmp_path: Path, cli, base: str, most: int):
     cli("new", "method", "mine", "--base", base, "--to", tmp_path)
     lines = sum(len(path.read_text().splitlines()) for path in tmp_path.glob("*.py"))  # the tool's side included
     assert lines <= most
+
+
+CONFIG = '''\
+"""A network of MMDetection's zoo, trained and run by the harness."""
+
+from bench.api import Schedule
+from methods._zoo import SMOKE, ZooMethod
+
+
+class FromZoo(ZooMethod):
+    """Which network this is, in one sentence."""
+
+    name, title = "from_zoo", "From the zoo"
+    coco_config = "{config}"
+    inits = ("random", "coco")
+    schedules = {{"paper": Schedule(epochs=12, batch_size=16), "smoke": SMOKE}}
+'''
+
+NOT_OURS = (
+    "yolact/yolact_r50_1xb8-55e_coco",
+    "ms_rcnn/ms-rcnn_r50-caffe_fpn_1x_coco",
+    "point_rend/point-rend_r50-caffe_fpn_ms-1x_coco",
+    "condinst/condinst_r50_fpn_ms-poly-90k_coco_instance",
+    "queryinst/queryinst_r50_fpn_1x_coco",
+)
+"""Configs of MMDetection, of several families, that no method here uses."""
+
+
+def from_zoo(folder: Path, config: str) -> MethodEntry:
+    assert config not in {getattr(entry.method, "coco_config", None) for entry in registry().methods.values()}
+    source = CONFIG.format(config=config)
+    assert len(source.splitlines()) <= 15
+    (folder / "from_zoo.py").write_text(source)
+    (entry,) = methods_in(folder / "from_zoo.py")
+    return entry
+
+
+@pytest.mark.parametrize(
+    ("config", "part", "caps"),
+    [
+        (NOT_OURS[0], (), {"max_per_img": 700, "top_k": 700, "nms_pre": 1000, "score_thr": 0.25}),
+        (NOT_OURS[1], ("rcnn",), {"max_per_img": 700, "score_thr": 0.25}),
+        (NOT_OURS[1], ("rpn",), {"max_per_img": 1000, "nms_pre": 1000}),
+        (NOT_OURS[4], ("rcnn",), {"max_per_img": 100}),  # of its 100 queries
+    ],
+)
+def test_caps_and_threshold_are_seen_to_wherever_they_are(tmp_path: Path, config: str, part: tuple, caps: dict):
+    kind = from_zoo(tmp_path, config).method
+    method = kind(Task(max_detections=700), kind.make_params("", {"score_threshold": "0.25"}))
+    found = method.config("random")["test_cfg"]
+    for name in part:
+        found = found[name]
+    assert {name: found[name] for name in caps} == caps
+    assert ("score_thr" in found) == ("score_thr" in caps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", NOT_OURS)
+def test_fifteen_lines_make_a_method_of_a_config_of_mmdetection(tmp_path: Path, config: str):
+    """It learns for two steps and predicts, with no line about caps, classes or normalisation."""
+    kind = from_zoo(tmp_path, config).method
+    train = Generated([generated(f"training {i}", cells=6) for i in range(2)])
+    task = Task(objects=ObjectStatistics.measure([s.instances for s in train]), image_shape=(96, 128))
+    schedule = Schedule(iterations=2, batch_size=1, settings=kind.trial)
+    params = kind.make_params("", {}, schedule)
+    steps = []
+    weights = kind(task, params).fit(
+        train, None, FitContext(tmp_path / "run", schedule, "smoke", progress=lambda done, *_: steps.append(done))
+    )
+    assert steps == [1, 2]
+    method = kind(task, params)
+    method.load(weights)
+    assert method.n_parameters() > 10**6
+    found = method.predict(generated("new").image)
+    assert found.shape == (96, 128)
+    assert found.scores is not None
+    assert len(found)
+    assert found == method.predict(generated("new").image)
+
+
+@pytest.mark.slow
+def test_fifteen_lines_keep_every_promise(tmp_path: Path):
+    found = list(check_method(from_zoo(tmp_path, NOT_OURS[0]), device="cpu"))
+    assert [f for f in found if f.ok is False] == []
+    assert {f.check for f in found if f.ok} >= {"fit", "resume", "load", "300 cells", "cap"}
+
+
+TOOL = """\
+#!{python}
+import os, sys
+import tifffile
+from skimage import filters, measure
+
+image = tifffile.imread(sys.argv[sys.argv.index("--in") + 1])
+gray = image if image.ndim == 2 else image[..., :3].mean(axis=2)
+labels = measure.label(gray > filters.threshold_otsu(gray))
+tifffile.imwrite(sys.argv[sys.argv.index("--out") + 1], labels.astype("uint16"))
+with open({log!r}, "a") as log:
+    log.write(f"{{os.getpid()}}\\n")
+"""
+
+CALLED = '''\
+"""A program that somebody else wrote."""
+
+from methods._external import ExternalMethod
+
+
+class Called(ExternalMethod):
+    """Segments what is bright."""
+
+    name, title = "called", "Called"
+
+    def command(self, image, answer):
+        """Run anew for each image."""
+        return ["bright-spots", "--in", image, "--out", answer]
+'''
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a script is no program there")
+def test_thirty_lines_make_a_method_of_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    program, log = tmp_path / "bin" / "bright-spots", tmp_path / "log.txt"
+    program.parent.mkdir()
+    program.write_text(TOOL.format(python=sys.executable, log=str(log)))
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    assert len(CALLED.splitlines()) <= 30
+    (tmp_path / "called.py").write_text(CALLED)
+    (entry,) = methods_in(tmp_path / "called.py")
+    method = entry.method(Task())
+    sample = generated("plain")
+    found = method.predict(sample.image)
+    again = method.predict(generated("another").image)
+    method.close()
+    gray = sample.image
+    assert found == Instances.from_label_map(measure.label(gray > filters.threshold_otsu(gray)))
+    assert again != found
+    processes = log.read_text().split()
+    assert len(set(processes)) == 2
+    assert str(os.getpid()) not in processes
 
 
 @pytest.mark.parametrize("base", BASES)
