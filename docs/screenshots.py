@@ -85,16 +85,16 @@ def views(runs: list[int]) -> dict[str, tuple[str, dict[str, Any], dict[str, Any
         "board-narrow": ("board", {}, {"width": 420}),
         "speed": ("speed", {}, {}),
         "compare": ("compare", {"run": runs}, {}),
-        "compare-differences": ("compare", {"run": runs}, {"tab": "Differences"}),
-        "compare-curves": ("compare", {"run": runs}, {"tab": "IoU curves"}),
-        "compare-cells": ("compare", {"run": runs}, {"tab": "Cell size and density"}),
+        "compare-differences": ("compare", {"run": runs, "part": "differences"}, {}),
+        "compare-curves": ("compare", {"run": runs, "part": "curves"}, {}),
+        "compare-cells": ("compare", {"run": runs, "part": "cells"}, {}),
         "images": ("images", {**pair, "order": "worst"}, {"height": 900}),
         "images-narrow": ("images", pair, {"width": 420}),
         "datasets": ("datasets", {}, {}),
         "datasets-generated": ("datasets", {"synthetic": 1}, {"height": 1250}),
         "papers": ("papers", {}, {}),
         "run": ("run", {"run": first}, {}),
-        "run-training": ("run", {"run": first}, {"tab": "Training"}),
+        "run-training": ("run", {"run": first, "part": "training"}, {}),
         "runs": ("run", {}, {}),
     }
 
@@ -132,9 +132,6 @@ def main() -> None:
             query = chosen.board if page_name in ("board", "speed") else urlencode(params, doseq=True)
             page.goto(f"{address}/{'' if page_name == 'board' else page_name}?{query}")
             settled(page)
-            if "tab" in look:
-                page.get_by_role("tab", name=look["tab"]).click()
-                page.wait_for_timeout(1_500)
             (chosen.out / f"{name}.png").write_bytes(small(page.screenshot()))
             sys.stdout.write(f"{name}.png\n")
             page.close()

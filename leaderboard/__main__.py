@@ -10,7 +10,7 @@ import sys
 import threading
 
 HEAVY = ("pandas", "altair", "sqlalchemy", "scipy.stats", "bench.metrics", "bench.data", "bench.report.charts")
-"""What the pages import. They themselves cannot be: outside a session Streamlit warns about them."""
+"""What the pages import. They themselves follow in :mod:`leaderboard.served`."""
 
 
 def warm() -> None:

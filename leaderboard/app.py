@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
 from bench.errors import BenchError
@@ -20,6 +22,9 @@ PAGES = {
     "run": (run.show, "Run", ":material/receipt_long:"),
 }
 
+ICON = Path(__file__).with_name("icon.svg")
+# Of the browser's tab; one of Streamlit's own icons would be fetched from the internet.
+
 FIRST_STEPS = """\
 bench run -m truth,jitter,merge -d neural     # controls on generated images: a minute, no GPU
 bench run -m mask_rcnn,unet-bce -d bbbc039 --data-root DATA
@@ -28,13 +33,14 @@ bench leaderboard"""
 
 def main(first: str = "board") -> None:
     """Show the page that the address names, else ``first``."""
-    st.set_page_config(page_title="cellseg-bench", page_icon=":material/leaderboard:", layout="wide")
+    st.set_page_config(page_title="cellseg-bench", page_icon=ICON, layout="wide")
     pages = {
         name: st.Page(show, title=title, icon=icon, url_path=name, default=name == first)
         for name, (show, title, icon) in PAGES.items()
     }
     st.session_state["pages"] = pages
-    chosen = st.navigation(list(pages.values()))
+    state.forget_held()
+    chosen = st.navigation(list(pages.values()), position="top")
     st.session_state["page"] = next(name for name, page in pages.items() if page == chosen)
     try:
         empty = not state.versions()

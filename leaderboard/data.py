@@ -20,13 +20,15 @@ from bench.metrics import Comparison, Scores, compare
 from bench.metrics.bootstrap import interval, resample_weights
 from bench.metrics.matching import Match
 from bench.metrics.verdicts import BestMatches
-from bench.records import MachineRecord
+from bench.records import MachineRecord, ReportedResultRecord, metric_of_part
 from bench.report.across import Across, across
+from bench.report.standing import standing
 from bench.report.stored_runs import opened, run_names, scored
 from bench.store import Store, StoredDataset, StoredRun
 from bench.store.files import RunFiles
-from bench.store.leaderboard import ranks
+from bench.store.leaderboard import version_order
 from bench.store.ranks import overlap_ranks
+from bench.store.views import SUBMITTED
 
 RESAMPLES = 1000
 """Of the bootstrap behind intervals that are made here."""
@@ -55,7 +57,7 @@ def board(store: Store, asked: Asked) -> pd.DataFrame:
     """The frame of :meth:`bench.store.Store.leaderboard`, with more columns.
 
     Every number has a column ``:rank`` beside it: the rank by that number among the runs that may rank. ``badges`` is a
-    list, with ``demo`` and ``trained-on-this`` where a run's plan says so.
+    list.
     """
     frame = store.leaderboard(
         asked.dataset,
@@ -67,50 +69,23 @@ def board(store: Store, asked: Asked) -> pd.DataFrame:
         include_superseded=asked.superseded,
     )
     about = dict(frame.attrs)
-    rows = frame[["badge", "origin", "complete", "schedule"]].assign(
-        superseded=frame["badges"].str.contains("superseded", regex=False)
-    )
-    may_rank = np.array([ranks(row, asked.schedule) for row in rows.itertuples()], dtype=bool)
     for column, definition in about["columns"].items():
-        frame[f"{column}:rank"] = _ranks(frame, column, definition["higher_is_better"], may_rank)
-    marks = store.marks(frame["run_id"].tolist())
-    frame["badges"] = [
-        _badges(text, marks.get(run_id, {}), about["dataset"])
-        for text, run_id in zip(frame["badges"], frame["run_id"], strict=True)
-    ]
+        frame[f"{column}:rank"] = _ranks(frame, column, definition["higher_is_better"])
+    frame["badges"] = [text.split(", ") for text in frame["badges"]]
     frame.attrs = about
     return frame
 
 
-def _ranks(frame: pd.DataFrame, column: str, higher_is_better: bool | None, may_rank: Any) -> pd.Series[Any]:
+def _ranks(frame: pd.DataFrame, column: str, higher_is_better: bool | None) -> pd.Series[Any]:
     if higher_is_better is None:
         return pd.Series(pd.array([None] * len(frame), dtype="Int64"), index=frame.index)
     values, lows, highs = (
         [None if pd.isna(v) else float(v) for v in frame[f"{column}{part}"]] for part in ("", ":low", ":high")
     )
     found = overlap_ranks(
-        [v if may else None for v, may in zip(values, may_rank, strict=True)], lows, highs, higher_is_better
+        [v if may else None for v, may in zip(values, frame["may_rank"], strict=True)], lows, highs, higher_is_better
     )
     return pd.Series(pd.array(found, dtype="Int64"), index=frame.index)
-
-
-def _badges(text: str, marks: Mapping[str, Any], dataset: str) -> list[str]:
-    found = text.split(", ")
-    trained = [*_names(marks.get("trained_on")), *_names(marks.get("further_data"))]
-    if dataset in trained:
-        found.append("trained-on-this")
-    if marks.get("demo"):
-        found.append("demo")
-    return found
-
-
-def _names(said: Any) -> list[str]:
-    """Names of data sets in what a plan says of its training data."""
-    if isinstance(said, str):
-        return [said]
-    if isinstance(said, Mapping):
-        return [str(said["dataset"])] if "dataset" in said else []
-    return [name for part in said for name in _names(part)] if isinstance(said, list) else []
 
 
 def matching(frame: pd.DataFrame, text: str) -> pd.DataFrame:
@@ -118,6 +93,8 @@ def matching(frame: pd.DataFrame, text: str) -> pd.DataFrame:
 
     A word of six hexadecimal digits or more is also looked for at the beginning of the run's key and code hash.
     """
+    if not text.strip():
+        return frame
     columns = ("title", "method", "settings", "init", "schedule", "submitted_by", "note", "device")
     hay = frame["badges"].map(" ".join).str.cat(frame[list(columns)].fillna("").astype(str), sep=" ")
     hay = hay.str.cat("run " + frame["run_id"].astype(str), sep=" ").str.lower()
@@ -129,6 +106,22 @@ def matching(frame: pd.DataFrame, text: str) -> pd.DataFrame:
                 found = found | frame[column].astype(str).str.startswith(word).to_numpy(dtype=bool)
         kept &= found
     shown = frame[kept]
+    shown.attrs = frame.attrs
+    return shown
+
+
+def in_order(frame: pd.DataFrame, column: str, higher_is_better: bool | None, reverse: bool = False) -> pd.DataFrame:
+    """A board's rows by one of its columns: the best first, or from small to large where nothing is better.
+
+    Rows without a value stand last either way; equal ones stay in the order of the ranks.
+    """
+    descending = (higher_is_better is True) != reverse
+    values = frame[column]
+    if not pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_datetime64_any_dtype(values):
+        values = values.map(lambda value: ", ".join(value) if isinstance(value, list) else value)
+        values = values.where(values.notna() & (values != ""), None).map(str.casefold, na_action="ignore")
+    places = values.reset_index(drop=True).sort_values(ascending=not descending, kind="stable", na_position="last")
+    shown = frame.iloc[places.index]
     shown.attrs = frame.attrs
     return shown
 
@@ -199,7 +192,7 @@ def shown_image(dataset: Dataset, runs: Sequence[StoredRun], image: str) -> Show
             prediction = RunFiles(run).prediction(image)
             if prediction.shape != sample.shape:
                 raise DataError(f"the prediction of run {run.id} is {prediction.shape}, the image {sample.shape}")
-            found[run.id] = prediction
+            found[run.id] = prediction.at_least(RunFiles(run).min_score())
         except BenchError as error:
             missing[run.id] = str(error)
     return Shown(sample, truth, found, missing)
@@ -285,11 +278,12 @@ def evidence(dataset: Dataset, run: StoredRun, images: Sequence[str], protocol: 
     found = RunFiles(run).predictions()
     split = dataset.split(run.split).take(images)
     protocols = {p.name: p.params for p in dataset.card.protocols}
-    scores = scored(f"run {run.id}", dataset, split, found, {protocol: protocols.get(protocol, {})})
+    min_score = RunFiles(run).min_score()
+    scores = scored(f"run {run.id}", dataset, split, found, {protocol: protocols.get(protocol, {})}, min_score)
     matches, groups = [], []
     for sample in split:
         truth = sample.instances if sample.instances is not None else Instances.empty(*sample.shape)
-        matches.append(BestMatches.of(Match(truth, found[sample.id])))
+        matches.append(BestMatches.of(Match(truth, found[sample.id], min_score)))
         groups.append(sample.id if sample.group is None else f"group {sample.group}")
     return Evidence(scores, split.ids, tuple(groups), tuple(matches))
 
@@ -402,12 +396,18 @@ class Overview:
         better: label to whether higher is better.
         measure: label to the number's name.
         source: label to ``real`` or ``synthetic``.
+        runs: method to its runs behind these values.
+        changed: label to method to what of it is not its default, where it has no run with its default settings.
+        left_out: label to methods that are said to have been trained on the data set beyond its training split.
     """
 
     values: dict[str, dict[str, float]]
     better: dict[str, bool]
     measure: dict[str, str]
     source: dict[str, str]
+    runs: dict[str, list[int]]
+    changed: dict[str, dict[str, Mapping[str, Any]]]
+    left_out: dict[str, list[str]]
 
     @property
     def methods(self) -> list[str]:
@@ -426,6 +426,9 @@ class Overview:
 def overview(store: Store, schedule: str, synthetic: bool) -> Overview:
     """Every method on every data set version; on each the split ``test``, or the one with most runs.
 
+    A method's value is the mean over seeds of the runs that stand for it (:func:`bench.report.standing.standing`).
+    Submissions are beside the runs of the schedule ``paper``, each with its badge and its author in its name.
+
     Args:
         store: to read from.
         schedule: of the runs.
@@ -433,18 +436,36 @@ def overview(store: Store, schedule: str, synthetic: bool) -> Overview:
     """
     frame = store.ranking_values(schedule)
     frame = frame[frame["source"] == ("synthetic" if synthetic else "real")]
-    known = Overview({}, {}, {}, {})
+    frame = frame.assign(method=[_as_compared(row) for row in frame.itertuples()])
+    known = Overview({}, {}, {}, {}, {}, {}, {})
     names = frame.groupby("dataset")["dataset_version_id"].nunique()
     for (version, dataset), rows in frame.groupby(["dataset_version_id", "dataset"], sort=True):
         splits = rows["split"].value_counts()
         split = "test" if "test" in splits else splits.index[0]
         chosen = rows[rows["split"] == split]
         label = f"{dataset} ({split})" if names[dataset] == 1 else f"{dataset} version {version} ({split})"
-        known.values[label] = chosen.groupby("method")["value"].mean().to_dict()
+        known.left_out[label] = unique(chosen.loc[~chosen["may_rank"], "method"])
+        chosen = chosen[chosen["may_rank"]]
+        if chosen.empty:
+            continue
+        known.values[label], known.changed[label] = {}, {}
+        for method, its in chosen.groupby("method"):
+            if (found := standing(its)) is not None:
+                known.values[label][str(method)] = found.mean
+                known.runs.setdefault(str(method), []).extend(found.runs["run_id"].tolist())
+                if found.changed:
+                    known.changed[label][str(method)] = found.changed
         known.better[label] = bool(chosen["higher_is_better"].iloc[0] > 0)
         known.measure[label] = f"{chosen['protocol'].iloc[0]} {chosen['metric'].iloc[0]}"
         known.source[label] = str(chosen["source"].iloc[0])
     return known
+
+
+def _as_compared(row: Any) -> str:
+    """How a method is called where it is compared over data sets: two people's submissions of one name are two."""
+    if row.schedule != SUBMITTED:
+        return str(row.method)
+    return f"{row.method} (submitted by {row.submitted_by})" if row.submitted_by else f"{row.method} (submitted)"
 
 
 # -- papers -----------------------------------------------------------------------------------------------
@@ -455,9 +476,9 @@ def reported(store: Store, dataset: str | None = None) -> pd.DataFrame:
 
     Columns: ``paper``, ``table``, ``method``, ``dataset``, ``split``, ``protocol``, ``metric``, ``unit``,
     ``reported``, ``measured`` (mean over seeds), ``runs`` (how many), ``run_id`` (the last), ``difference``,
-    ``comparable``, ``note``, ``hardware``, ``wording``. Measured are finished, standing, complete runs of the paper's
-    schedule on real images, of the method that the row names as its counterpart; only what is comparable has a
-    difference.
+    ``comparable``, ``note``, ``hardware``, ``wording``. Measured are finished, complete runs of the paper's schedule on
+    real images, of the method that the row names as its counterpart, by its default settings, on the split or, where
+    that is a part of the evaluated one, on the part; only what is comparable has a difference.
     """
     records = store.reported(dataset=dataset)
     columns = (
@@ -469,13 +490,9 @@ def reported(store: Store, dataset: str | None = None) -> pd.DataFrame:
         mine = [record for record in records if record.dataset == name]
         measured = store.results(dataset=name, schedule="paper")
         measured = measured[(measured["source"] == "real") & measured["complete"] & measured["value"].notna()]
+        measured = _described(store, measured[measured["method"].isin([record.counterpart for record in mine])])
         for record in mine:
-            runs = measured[
-                (measured["method"] == record.counterpart)
-                & (measured["split"] == record.split)
-                & (measured["protocol"] == record.protocol)
-                & (measured["metric"] == record.metric)
-            ]
+            runs = _counterparts(measured, record)
             value = float(runs["value"].mean()) if len(runs) else None
             rows.append(
                 (
@@ -488,6 +505,30 @@ def reported(store: Store, dataset: str | None = None) -> pd.DataFrame:
             )
     frame = pd.DataFrame(rows, columns=list(columns))
     return frame.astype({"reported": float, "measured": float, "difference": float, "run_id": "Int64"})
+
+
+def _described(store: Store, measured: pd.DataFrame) -> pd.DataFrame:
+    """Numbers with what :func:`bench.report.standing.standing` asks of their runs."""
+    ids = measured["run_id"].unique().tolist()
+    runs, marks = {run.id: run for run in store.runs_by_id(ids)}, store.marks(ids)
+    return measured.assign(
+        code_hash=[runs[i].code_hash for i in measured["run_id"]],
+        params_hash=[runs[i].params_hash for i in measured["run_id"]],
+        changed=pd.Series([marks.get(i, {}).get("changed") for i in measured["run_id"]], measured.index, dtype=object),
+    )
+
+
+def _counterparts(measured: pd.DataFrame, record: ReportedResultRecord) -> pd.DataFrame:
+    """The runs, one a seed, whose number stands beside a printed one; none where there are none."""
+    its = measured[(measured["method"] == record.counterpart) & (measured["protocol"] == record.protocol)]
+    whole = its[(its["split"] == record.split) & (its["metric"] == record.metric)]
+    part = its[its["metric"] == metric_of_part(record.metric, record.split)]
+    runs = whole if len(whole) else part[part["split"] == part["split"].iloc[-1]] if len(part) else part
+    if len(runs):
+        runs = runs[runs["content_hash"] == runs.loc[runs["run_id"].idxmax(), "content_hash"]]
+        runs = runs[runs["protocol_version"] == max(runs["protocol_version"], key=version_order)]
+    found = standing(runs, only_default=True)
+    return runs[:0] if found is None else found.runs
 
 
 # -- lists ------------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ opens the same view, the browser's back button works, and a value that nobody co
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ import streamlit as st
 from bench.data import Dataset
 from bench.errors import BenchError
 from bench.report.escape import markdown, visible
+from bench.report.stored_site import zipped
 from bench.store import Store, StoredDataset, StoredRun, open_store
 from bench.store.target import Target
 from leaderboard import data
@@ -51,8 +53,6 @@ def _location() -> str:
 
 def stamp() -> tuple[str, int, int]:
     """Which database, in which state: remembered answers are of one stamp. A server is asked again every 10 s."""
-    import time
-
     target = Target.parse(None)
     if target.path is None:
         return _location(), 0, int(time.time() // 10)
@@ -90,6 +90,16 @@ def _board(stamp: tuple[Any, ...], asked: data.Asked) -> pd.DataFrame:
 def board(asked: data.Asked) -> pd.DataFrame:
     """See :func:`leaderboard.data.board`."""
     return _board(stamp(), asked)
+
+
+@st.cache_data(show_spinner=False, max_entries=1)
+def _site(stamp: tuple[Any, ...]) -> bytes:
+    return zipped(store())
+
+
+def site() -> bytes:
+    """See :func:`bench.report.stored_site.zipped`; made once for each state of the database."""
+    return _site(stamp())
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
@@ -160,6 +170,53 @@ def _written(name: str, key: str, texts: list[str]) -> None:
         del st.query_params[name]
 
 
+PAINT = 0.25
+"""Seconds that a browser is given to paint what matters before its controls follow, which cost it as much again."""
+
+HELD = "held controls"
+
+
+def hold_controls(height: int) -> Any:
+    """At the first look of a session at a page: let controls wait for :func:`draw_controls`, with what they will say.
+
+    Nobody can have touched them before, so each already has its value: that of the address, or its default. Returns the
+    room that is kept free for them, ``height`` pixels high; None where nothing waits.
+    """
+    seen = f"{st.session_state.get('page', '')}/seen"
+    if st.session_state.get(seen):
+        return None
+    st.session_state[seen] = True
+    st.session_state[HELD] = []
+    room = st.empty()
+    room.space(height)
+    return room
+
+
+def draw_controls(room: Any) -> None:
+    """Draw the controls that wait, once what has been drawn until now is painted."""
+    waiting = st.session_state.pop(HELD, None)
+    if waiting is not None:
+        time.sleep(PAINT)
+        room.empty()
+        for draw in waiting:
+            draw()
+
+
+def forget_held() -> None:
+    """What a run of the script that was cut short has left."""
+    st.session_state.pop(HELD, None)
+
+
+def _control(key: str, draw: Callable[[], T]) -> T:
+    """What a control says, drawn now or later."""
+    waiting = st.session_state.get(HELD)
+    if waiting is None:
+        return draw()
+    waiting.append(draw)
+    value: T = st.session_state[key]
+    return value
+
+
 def choose(
     label: str,
     options: Sequence[T],
@@ -184,7 +241,9 @@ def choose(
         return names.get(given[-1], first)
 
     key = _settle(name, lambda value: value in names.values(), first, read)
-    chosen: T = where.selectbox(label, options, key=key, format_func=lambda o: visible(shown(o)), **more)
+    chosen: T = _control(
+        key, lambda: where.selectbox(label, options, key=key, format_func=lambda o: visible(shown(o)), **more)
+    )
     _written(name, key, [] if chosen == first and not always else [written(chosen)])
     return chosen
 
@@ -208,15 +267,41 @@ def choose_some(
         return [names[text] for text in dict.fromkeys(given) if text in names]
 
     key = _settle(name, lambda value: all(v in names.values() for v in value), first, read)
-    chosen: list[T] = where.multiselect(label, options, key=key, format_func=lambda o: visible(shown(o)), **more)
+    chosen: list[T] = _control(
+        key, lambda: where.multiselect(label, options, key=key, format_func=lambda o: visible(shown(o)), **more)
+    )
     _written(name, key, [] if chosen == first else [written(option) for option in chosen])
     return chosen
+
+
+def choose_part(label: str, parts: Mapping[str, str], name: str = "part", *, where: Any = st) -> str:
+    """One part of a page, by a row of buttons: the others are neither computed nor sent.
+
+    ``parts`` is how a part stands in the address to its title; the first is the default. Returns the former.
+    """
+    first = next(iter(parts))
+    key = _settle(name, parts.__contains__, first, lambda given: given[-1])
+    chosen: str = where.segmented_control(
+        label, list(parts), key=key, format_func=parts.__getitem__, required=True, label_visibility="collapsed"
+    )
+    _written(name, key, [] if chosen == first else [chosen])
+    return chosen
+
+
+def write_numbers(name: str, numbers: Sequence[int]) -> None:
+    """Put numbers into the address."""
+    texts = [str(number) for number in numbers]
+    if texts != st.query_params.get_all(name):
+        if texts:
+            st.query_params[name] = texts
+        else:
+            del st.query_params[name]
 
 
 def write_text(label: str, name: str, *, where: Any = st, **more: Any) -> str:
     """A line of text."""
     key = _settle(name, lambda value: isinstance(value, str), "", lambda given: given[-1][:TEXT_LIMIT])
-    text = where.text_input(label, key=key, max_chars=TEXT_LIMIT, **more) or ""
+    text = _control(key, lambda: where.text_input(label, key=key, max_chars=TEXT_LIMIT, **more)) or ""
     _written(name, key, [text] if text else [])
     return text
 
@@ -224,7 +309,7 @@ def write_text(label: str, name: str, *, where: Any = st, **more: Any) -> str:
 def switch(label: str, name: str, *, default: bool = False, where: Any = st, **more: Any) -> bool:
     """On or off."""
     key = _settle(name, lambda value: isinstance(value, bool), default, lambda given: given[-1] == "1")
-    on = bool(where.toggle(label, key=key, **more))
+    on = bool(_control(key, lambda: where.toggle(label, key=key, **more)))
     _written(name, key, [] if on == default else [str(int(on))])
     return on
 
@@ -253,10 +338,14 @@ def slide(
     return value
 
 
+def numbers_in_address(name: str) -> list[int]:
+    """Whole numbers that the address holds under a name."""
+    return [int(text) for text in st.query_params.get_all(name) if text.isascii() and text.isdigit() and len(text) < 12]
+
+
 def number_in_address(name: str) -> int | None:
-    """A whole number that the address holds under a name, or None."""
-    text = st.query_params.get(name, "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else None
+    """The last of them, or None."""
+    return next(reversed(numbers_in_address(name)), None)
 
 
 # -- what is said -----------------------------------------------------------------------------------------

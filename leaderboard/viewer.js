@@ -8,12 +8,28 @@ function made(kind, attributes, parent) {
   return element;
 }
 
+// What is seen stands in the address, as left, top and size in shares of the image, so that a link shows the same.
+function fromAddress(width, height) {
+  const given = (new URLSearchParams(window.location.search).get("zoom") || "").split(",").map(Number);
+  if (given.length !== 3 || !given.every((number) => Number.isFinite(number) && number >= 0 && number <= 1)) return {};
+  return { x: given[0] * width, y: given[1] * height, size: given[2] };
+}
+
+function toAddress(view, width, height) {
+  const address = new URL(window.location.href);
+  const text = [view.x / width, view.y / height, view.size].map((number) => Number(number.toFixed(4))).join(",");
+  if (view.size < 1) address.searchParams.set("zoom", text);
+  else address.searchParams.delete("zoom");
+  if (address.href !== window.location.href) window.history.replaceState(window.history.state, "", address);
+}
+
 export default function ({ data, parentElement }) {
   const root = parentElement.querySelector(".viewer");
   root.replaceChildren();
   const { width, height, image, panels } = data;
-  const stored = (root.view && root.view.of === data.name) ? root.view : { of: data.name, x: 0, y: 0, size: 1 };
-  root.view = stored;
+  const whole = { of: data.name, x: 0, y: 0, size: 1 };
+  if (!root.view) root.view = { ...whole, ...fromAddress(width, height) };
+  else if (root.view.of !== data.name) root.view = whole;
   const drawings = [];
 
   const show = () => {
@@ -21,8 +37,10 @@ export default function ({ data, parentElement }) {
     view.size = Math.min(1, Math.max(1 / 64, view.size));
     view.x = Math.min(width * (1 - view.size), Math.max(0, view.x));
     view.y = Math.min(height * (1 - view.size), Math.max(0, view.y));
-    const box = `${view.x} ${view.y} ${width * view.size} ${height * view.size}`;
+    const box = [view.x, view.y, width * view.size, height * view.size].map((at) => Number(at.toFixed(2))).join(" ");
     for (const drawing of drawings) drawing.setAttribute("viewBox", box);
+    clearTimeout(root.writing);
+    root.writing = setTimeout(() => toAddress(root.view, width, height), 250);
   };
   const zoom = (factor, atX, atY) => {
     const view = root.view;

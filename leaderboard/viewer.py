@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,20 @@ from PIL import Image
 from bench.instances import Instances
 from bench.metrics.matching import Match
 from bench.metrics.verdicts import Verdicts
+from bench.report.charts import svg_as_png
 from bench.report.outlines import outline_paths
 from leaderboard.theme import VERDICTS
 
 HERE = Path(__file__).parent
+
+ZOOM = "zoom"
+"""Name in the address under which the viewer keeps left, top and size of what it shows, as shares of the image."""
+
+SHARP = 1200
+"""Pixels that a panel of a file is wide at least, unless that enlarges it more than four times."""
+
+LETTERS = 45
+"""Widths of a capital letter that go into the caption of a panel of a file."""
 
 PRECISE = 1_500_000
 """Pixels of an image that is sent as PNG; larger ones go as JPEG, which is some five times smaller."""
@@ -138,21 +149,65 @@ def show(shown: dict[str, Any], key: str) -> None:
     _component()(data=shown, key=key)
 
 
-def as_svg(shown: Mapping[str, Any], panel: Mapping[str, Any]) -> str:
-    """One panel as an SVG picture that stands by itself."""
-    from xml.sax.saxutils import escape, quoteattr
+def picture(shown: Mapping[str, Any], panels: Sequence[Mapping[str, Any]], form: str) -> bytes:
+    """Panels side by side as a file, ``svg`` or ``png``.
 
+    Raises:
+        MissingDependencyError: what draws PNG files is not installed.
+    """
+    svg = as_svg(shown, panels)
+    return svg.encode() if form == "svg" else svg_as_png(svg)
+
+
+def as_svg(shown: Mapping[str, Any], panels: Sequence[Mapping[str, Any]]) -> str:
+    """Panels side by side with their captions and the legend, as an SVG picture that stands by itself."""
     width, height = shown["width"], shown["height"]
+    size = width / LETTERS
+    line, gap = 1.4 * size, size
+    head = 2.4 * line
+    enlarged = max(1.0, min(4.0, SHARP / width))
+    used = list(dict.fromkeys(layer["verdict"] for panel in panels for layer in panel["layers"]))
+    whole = len(panels) * width + (len(panels) - 1) * gap
+    columns = max(1, min(len(used), int(whole // (16 * size))))
+    full = head + height + line * (0.6 + -(-len(used) // columns))
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">',
-        f"<title>{escape(panel['title'])}</title>",
-        f'<image href={quoteattr(shown["image"])} width="{width}" height="{height}"/>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole:g} {full:g}" width="{enlarged * whole:g}" '
+        f'height="{enlarged * full:g}" font-family="sans-serif" font-size="{size:g}">',
+        f"<title>{escape(shown['name'])}</title>",
+        f'<rect width="{whole:g}" height="{full:g}" fill="#fff"/>',
     ]
-    for layer in panel["layers"]:
+    for number, panel in enumerate(panels):
+        parts.append(f'<g transform="translate({number * (width + gap):g} 0)">')
+        parts.append(f'<text y="{line:g}" font-weight="bold">{escape(_cut(panel["title"]))}</text>')
+        parts.append(f'<text y="{2 * line:g}">{escape(_cut(panel["counts"]))}</text>')
+        parts.append(f'<g transform="translate(0 {head:g})">')
+        source = quoteattr(shown["image"])
+        parts.append(f'<image href={source} width="{width}" height="{height}" image-rendering="optimizeSpeed"/>')
+        for layer in panel["layers"]:
+            stroke = layer["stroke"] * max(1.0, width / 700)
+            dashes = " ".join(f"{float(d) * stroke:g}" for d in layer["dashes"].split())
+            parts.append(
+                f'<g fill="none" stroke="{layer["colour"]}" stroke-width="{stroke:g}"'
+                + (f' stroke-dasharray="{dashes}">' if dashes else ">")
+            )
+            parts += [
+                f"<path d={quoteattr(path)}><title>{escape(label)}</title></path>" for path, label in layer["paths"]
+            ]
+            parts.append("</g>")
+        parts.append("</g></g>")
+    for number, verdict in enumerate(used):
+        colour, dashes, meaning = VERDICTS[verdict]
+        x, y = (number % columns) * whole / columns, head + height + line * (0.9 + number // columns)
+        dashed = f' stroke-dasharray="{size / 4:g}"' if dashes else ""
         parts.append(
-            f'<g fill="none" stroke="{layer["colour"]}" stroke-width="{layer["stroke"]}" '
-            f'stroke-dasharray="{layer["dashes"]}">'
+            f'<rect x="{x + 1:g}" y="{y - 0.75 * size:g}" width="{size:g}" height="{0.8 * size:g}" fill="#444" '
+            f'stroke="{colour}" stroke-width="{size / 5:g}"{dashed}/>'
+            f'<text x="{x + 1.5 * size:g}" y="{y:g}">{escape(meaning)}</text>'
         )
-        parts += [f"<path d={quoteattr(path)}><title>{escape(label)}</title></path>" for path, label in layer["paths"]]
-        parts.append("</g>")
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _cut(text: str) -> str:
+    """A caption as long as its panel is wide."""
+    longest = int(1.6 * LETTERS)
+    return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -26,7 +26,10 @@ _UNITS = {"percent": (0.01, "fraction"), "fraction": (1.0, "fraction"), "s": (10
 
 
 class Column(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A column of a table: its printed head, and the protocol and metric that come nearest."""
+    """A column of a table: its printed head, and the protocol and metric that come nearest.
+
+    ``comparable`` says that images, split and rule are those of a run here; where it does not, ``note`` says why.
+    """
 
     printed: str
     protocol: str
@@ -46,7 +49,11 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A table of a paper, or the part of it that is about one data set and split."""
+    """A table of a paper, or the part of it that is about one data set and split.
+
+    ``split`` is the one of the card that comes nearest. ``wording`` is how the paper words its protocol, quoted, with
+    ``[...]`` where something is left out; what is ours stands in the notes.
+    """
 
     name: str
     dataset: str
@@ -102,6 +109,9 @@ def _records(path: Path, paper: str, table: Table) -> Iterator[ReportedResultRec
         for column, printed in zip(table.columns, row.values, strict=True):
             if printed == MISSING:
                 continue
+            value = _number(printed, f"{path}: {table.name}: {row.method}")
+            note = "; ".join(note for note in (row.note, column.note) if note)
+            _check(f"{path}: {table.name}: {row.method}: {column.printed}", column, table, row, note)
             factor, unit = _UNITS[column.unit]
             yield ReportedResultRecord(
                 paper=paper,
@@ -110,15 +120,24 @@ def _records(path: Path, paper: str, table: Table) -> Iterator[ReportedResultRec
                 dataset=table.dataset,
                 protocol=column.protocol,
                 metric=column.metric,
-                value=_number(printed, f"{path}: {table.name}: {row.method}") * factor,
+                value=value * factor,
                 unit=unit,
-                comparable=column.comparable and bool(table.split),
-                note="; ".join(note for note in (row.note, column.note) if note),
+                comparable=column.comparable,
+                note=note,
                 split=table.split,
                 counterpart=row.counterpart,
                 hardware=table.hardware,
                 wording=table.wording,
             )
+
+
+def _check(where: str, column: Column, table: Table, row: Row, note: str) -> None:
+    """A number can stand beside a measured one, or says why not."""
+    if column.comparable and not (table.split and row.counterpart):
+        lacking = "no split" if not table.split else "no counterpart"
+        raise DataError(f"{where}: comparable, but there is {lacking}", "name it, or say comparable = false and why")
+    if not note and not (column.comparable and table.split and row.counterpart):
+        raise DataError(f"{where}: not comparable, or without split or counterpart", "say why in a note")
 
 
 def _number(printed: str, where: str) -> float:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.api import OutputError, UsageError
-from bench.data.reported import papers
 from bench.records import Source
+from bench.report import stored_site
 from bench.report.bibtex import bibliography
 from bench.report.boards import leaderboard_table
-from bench.report.site import write_site
 from bench.report.tables import render
 from bench.store import Store, open_store
 
@@ -35,9 +33,7 @@ def board(db: str | None, *, form: str = "csv", **asked: Any) -> str:
         frame = _board(store, **asked)
         if form != "bibtex":
             return render(leaderboard_table(frame), form)
-        said = [store.provenance(int(run_id)) for run_id in frame["run_id"]]
-    cards = [{"name": frame.attrs["dataset"], "title": frame.attrs["title"], **s.card} for s in said[:1]]
-    return bibliography([s.method.paper for s in said if s.method.paper], cards)
+        return bibliography(*store.cited(frame["run_id"].tolist()))
 
 
 def _board(store: Store, *, dataset: str | None = None, stand_in: bool | None = None, **asked: Any) -> pd.DataFrame:
@@ -58,13 +54,7 @@ def site(db: str | None, folder: Path) -> int:
         OutputError: it cannot be written.
     """
     with open_store(db, read_only=True) as store:
-        return write_site(
-            store,
-            folder,
-            lambda version, split: store.leaderboard(version.name, content_hash=version.content_hash, split=split),
-            reported={paper.paper: paper.bibtex for paper in papers()},
-            charts=_svgs if importlib.util.find_spec("vl_convert") else None,
-        )
+        return stored_site.write(store, folder)
 
 
 def plot(db: str | None, path: Path, **asked: Any) -> None:
@@ -85,31 +75,10 @@ def plot(db: str | None, path: Path, **asked: Any) -> None:
         raise UsageError(f"{path.name} is neither .svg nor .png", "name the picture by its format")
     with open_store(db, read_only=True) as store:
         frame = _board(store, **asked)
-    pictures = _speed(frame, form)
-    if not pictures:
+    picture = stored_site.speed_picture(frame, form)
+    if picture is None:
         raise UsageError("no run of this board has both a time and the ranking number", "name another board")
-    write(pictures[0], path)
-
-
-def _speed(frame: pd.DataFrame, form: str) -> list[bytes]:
-    """The picture of a board, if it has timed runs."""
-    from bench.report import speed
-
-    timed = frame[speed.timed(frame)]
-    if timed.empty:
-        return []
-    from bench.report import charts
-
-    machine = timed["machine"].value_counts().index[0]
-    chosen = timed[timed["machine"] == machine]
-    chosen.attrs = frame.attrs
-    return [
-        charts.picture(charts.speed(speed.points(chosen), speed.axis_title(chosen), True).properties(width=560), form)
-    ]
-
-
-def _svgs(frame: pd.DataFrame) -> list[str]:
-    return [picture.decode() for picture in _speed(frame, "svg")]
+    write(picture, path)
 
 
 def write(text: str | bytes, path: Path) -> None:

@@ -102,6 +102,7 @@ def _told_to_stop() -> Iterator[None]:
         return
 
     def stop(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # who asks twice must not break off the ending
         raise _StoppedError
 
     before = signal.signal(signal.SIGTERM, stop)
@@ -112,7 +113,7 @@ def _told_to_stop() -> Iterator[None]:
 
 
 def _app() -> Path:
-    """The page's file; the package is found, not imported."""
+    """The file that serves the pages; the package is found, not imported."""
     if importlib.util.find_spec("streamlit") is None:
         raise MissingDependencyError(
             "the board needs streamlit, which is not installed", "pip install 'cellseg-bench[board]'"
@@ -120,7 +121,7 @@ def _app() -> Path:
     found = importlib.util.find_spec("leaderboard")
     if found is None or not found.submodule_search_locations:
         raise MissingDependencyError("the board's pages are not installed", "install cellseg-bench again")
-    return Path(found.submodule_search_locations[0]) / "app.py"
+    return Path(found.submodule_search_locations[0]) / "served.py"
 
 
 def _check_port(address: str, port: int) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.report.numbers import decimals, number, shown_unit
 from bench.report.tables import Cell, Column, Table
+from bench.store.badges import TRAINED_ON_THIS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,12 +25,15 @@ _ONLY_EXPORTED = (
 )
 
 
-def leaderboard_table(frame: pd.DataFrame, *, all_protocols: bool = False) -> Table:
+def leaderboard_table(
+    frame: pd.DataFrame, *, all_protocols: bool = False, columns: Sequence[str] | None = None
+) -> Table:
     """The board of a data set.
 
     Args:
         frame: as :meth:`bench.store.Store.leaderboard` returns it, also filtered or sorted.
         all_protocols: show the numbers of every protocol, not only of the ranking one. CSV and JSON hold all.
+        columns: those that people see besides rank, method and badges, by their names in the frame; default a choice.
 
     Raises:
         ValueError: the frame does not say what it shows (its ``attrs`` are lost).
@@ -55,18 +60,20 @@ def leaderboard_table(frame: pd.DataFrame, *, all_protocols: bool = False) -> Ta
             shown=ranking or all_protocols,
             interval=True,
         )
-    made.measure("latency_median_ms", "latency, median", "ms", False)
-    made.measure("latency_p95_ms", "latency, 95th percentile", "ms", False)
-    machines = frame.loc[frame["latency_median_ms"].notna(), "machine"].nunique()
+    made.measure("latency_median_ms", "latency, median", "ms", False, of_machine=True)
+    made.measure("latency_p95_ms", "latency, 95th percentile", "ms", False, of_machine=True)
+    machines = _machines(frame)
     made.text("machine", "machine", shown=machines > 1, cut=8)
     made.whole("n_parameters", "parameters")
-    made.measure("train_seconds", "training", "s", False)
-    made.measure("predict_seconds", "prediction", "s", False, shown=False)
-    made.measure("peak_memory_bytes", "peak memory", "bytes", False, shown=False)
+    made.measure("train_seconds", "training", "s", False, of_machine=True)
+    made.measure("predict_seconds", "prediction", "s", False, shown=False, of_machine=True)
+    made.measure("peak_memory_bytes", "peak memory", "bytes", False, shown=False, of_machine=True)
     for key in ("run_id", "n_images"):
         made.whole(key, key, shown=False)
     for key in _ONLY_EXPORTED:
         made.text(key, key, shown=False)
+    if columns is not None:
+        made.show({"rank", "title", "badges", *columns, *(("machine",) if machines > 1 else ())})
     return made.table(_board_title(about), _board_notes(frame, machines), about)
 
 
@@ -120,8 +127,16 @@ def results_table(frame: pd.DataFrame, *, title: str = "") -> Table:
     return Table(tuple(columns), tuple(rows), title)
 
 
-def runs_table(runs: Sequence[StoredRun], *, title: str = "") -> Table:
-    """A list of runs; needs no pandas."""
+def runs_table(
+    runs: Sequence[StoredRun], *, title: str = "", badges: Mapping[int, Sequence[str]] | None = None
+) -> Table:
+    """A list of runs; needs no pandas.
+
+    Args:
+        runs: what is listed.
+        title: one line above.
+        badges: of each run, by its number, as :meth:`bench.store.Store.badges` gives them; default how it came about.
+    """
     columns = (
         Column("id", "run", numeric=True),
         Column("method", "method"),
@@ -131,7 +146,7 @@ def runs_table(runs: Sequence[StoredRun], *, title: str = "") -> Table:
         Column("schedule", "schedule"),
         Column("seed", "seed", numeric=True),
         Column("status", "status"),
-        Column("badge", "badge"),
+        Column("badge", "badges"),
         Column("latency_median_ms", "latency, median", "ms", "ms", higher_is_better=False, numeric=True),
         Column("started", "started (UTC)"),
         Column("key", "key"),
@@ -148,7 +163,7 @@ def runs_table(runs: Sequence[StoredRun], *, title: str = "") -> Table:
             _cell(run.schedule),
             _cell(run.seed),
             Cell(_status(run), run.status),
-            _cell(run.badge),
+            _cell(", ".join(badges[run.id]) if badges else run.badge),
             Cell(
                 None if run.latency_median_ms is None else number(run.latency_median_ms, places),
                 run.latency_median_ms,
@@ -199,22 +214,27 @@ class _Columns:
         *,
         shown: bool = True,
         interval: bool = False,
+        of_machine: bool = False,
     ) -> None:
-        """A column of numbers in their unit; with ``interval``, the columns ``:low`` and ``:high`` beside it."""
+        """A column of numbers in their unit; with ``interval``, the columns ``:low`` and ``:high`` beside it.
+
+        What is ``of_machine`` has a best only where all that rank were run on one machine.
+        """
         factor, unit_shown = shown_unit(unit)
         values = [row[key] for row in self._rows]
         lows = [row[f"{key}:low"] if interval else None for row in self._rows]
         highs = [row[f"{key}:high"] if interval else None for row in self._rows]
         places = decimals([None if v is None else v * factor for v in values], unit_shown)
-        best = self._best(values, higher_is_better)
-        best_low, best_high = _interval_of(best, values, lows, highs)
+        at = self._best(values, higher_is_better, of_machine)
+        best = None if at is None else values[at]
+        best_low, best_high = (None, None) if at is None else (lows[at], highs[at])
         cells = []
         for row, value, low, high in zip(self._rows, values, lows, highs, strict=True):
             text = None if value is None else number(value * factor, places)
             if text is not None and low is not None and high is not None:
                 text += f" [{number(low * factor, places)}, {number(high * factor, places)}]"
             ranked = row.get("rank") is not None
-            is_best = ranked and value is not None and value == best
+            is_best = ranked and best is not None and value == best
             tied = ranked and not is_best and _overlap(low, high, best_low, best_high)
             cells.append(Cell(text, value, row.get(f"{key}:reason"), best=is_best, tied=tied))
         self._add(Column(key, header, unit_shown, unit, higher_is_better, True, shown), cells)
@@ -227,6 +247,10 @@ class _Columns:
                 [_cell(row[f"{key}:reason"]) for row in self._rows],
             )
 
+    def show(self, keys: Collection[str]) -> None:
+        """Show these columns and no others."""
+        self._columns = [dataclasses.replace(column, shown=column.key in keys) for column in self._columns]
+
     def table(self, title: str, notes: Iterable[str], about: Mapping[Any, Any]) -> Table:
         """All of them."""
         rows = tuple(zip(*self._cells, strict=True)) if self._rows else ()
@@ -236,25 +260,20 @@ class _Columns:
         self._columns.append(column)
         self._cells.append(cells)
 
-    def _best(self, values: Sequence[float | None], higher_is_better: bool | None) -> float | None:
-        """The best value of the rows that have a rank."""
-        ranked = [v for v, row in zip(values, self._rows, strict=True) if v is not None and row.get("rank") is not None]
+    def _best(
+        self, values: Sequence[float | None], higher_is_better: bool | None, of_machine: bool = False
+    ) -> int | None:
+        """The row with the best value among those that have a rank, the first of several."""
+        ranked = [
+            (value if higher_is_better else -value, i)
+            for i, (value, row) in enumerate(zip(values, self._rows, strict=True))
+            if value is not None and row.get("rank") is not None
+        ]
         if not ranked or higher_is_better is None:
             return None
-        return max(ranked) if higher_is_better else min(ranked)
-
-
-def _interval_of(
-    best: float | None,
-    values: Sequence[float | None],
-    lows: Sequence[float | None],
-    highs: Sequence[float | None],
-) -> tuple[float | None, float | None]:
-    """The interval of the best value, the first of several."""
-    if best is None:
-        return None, None
-    at = list(values).index(best)
-    return lows[at], highs[at]
+        if of_machine and len({self._rows[i]["machine"] for _, i in ranked}) > 1:
+            return None
+        return max(ranked, key=lambda pair: (pair[0], -pair[1]))[1]
 
 
 def _overlap(low: float | None, high: float | None, other_low: float | None, other_high: float | None) -> bool:
@@ -280,9 +299,20 @@ def _board_notes(frame: pd.DataFrame, machines: int) -> list[str]:
         notes.append(f"other versions of the data set have boards of their own: {others}")
     if frame["rank"].isna().any():
         notes.append("without a rank: controls, runs of part of the images or of a short schedule, undefined numbers")
+    if frame["badges"].str.contains(TRAINED_ON_THIS, regex=False).any():
+        notes.append(
+            f"{TRAINED_ON_THIS}: trained on images of this data set beyond its training split; without a rank where "
+            "they may be the evaluated ones"
+        )
     if machines > 1:
-        notes.append("latencies were taken on different machines, and are compared only within one")
+        notes.append("times and memory are of different machines, are compared only within one, and have no best here")
     return notes
+
+
+def _machines(frame: pd.DataFrame) -> int:
+    """On how many machines the times of a board were taken."""
+    timed = frame["latency_median_ms"].notna() | frame["train_seconds"].notna()
+    return int(frame.loc[timed, "machine"].nunique())
 
 
 def _ambiguous(frame: pd.DataFrame) -> bool:

@@ -16,6 +16,10 @@ from bench.report.across import Across
 from bench.report.palette import GREY, SERIES
 
 HEIGHT = 420
+
+WIDTH = 640
+"""Of a chart in a file; on a page, a chart is as wide as there is room."""
+
 LEGEND = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1)
 
 
@@ -25,16 +29,32 @@ def picture(chart: Any, form: str) -> bytes:
     Raises:
         MissingDependencyError: the package that draws it is not installed.
     """
+    draw = _drawing()
+    specification = chart.properties(background="white").to_dict()
+    if "facet" not in specification:  # the parts of a facet have a width of their own
+        specification.setdefault("width", WIDTH)
+    if form == "svg":
+        return str(draw.vegalite_to_svg(specification)).encode()
+    return bytes(draw.vegalite_to_png(specification, scale=2))
+
+
+def svg_as_png(svg: str, scale: float = 1.0) -> bytes:
+    """A picture of lines as one of pixels.
+
+    Raises:
+        MissingDependencyError: the package that draws it is not installed.
+    """
+    return bytes(_drawing().svg_to_png(svg, scale=scale))
+
+
+def _drawing() -> Any:
     try:
         import vl_convert
     except ImportError:
         raise MissingDependencyError(
             "charts are drawn by vl-convert, which is not installed", "pip install '.[board]'"
         ) from None
-    specification = chart.properties(background="white").to_json()
-    if form == "svg":
-        return str(vl_convert.vegalite_to_svg(specification)).encode()
-    return bytes(vl_convert.vegalite_to_png(specification, scale=2))
+    return vl_convert
 
 
 def colours(names: Sequence[str]) -> alt.Scale:
@@ -55,9 +75,7 @@ def speed(frame: pd.DataFrame, metric: str, logarithmic: bool) -> alt.LayerChart
     y_scale = alt.Scale(zero=False, padding=20)
     x, y = alt.X("x:Q", title=time, scale=x_scale), alt.Y("y:Q", title=metric, scale=y_scale)
     names = sorted(frame["method"].unique())
-    colour = alt.Color(
-        "method:N", scale=colours(names), legend=alt.Legend(title=None, orient="bottom", columns=3, symbolOpacity=1)
-    )
+    colour = alt.Color("method:N", scale=colours(names), legend=LEGEND)
     picked = alt.selection_point(name="run", fields=["run_id"])
     base = alt.Chart(frame)
     across_x = base.mark_rule(opacity=0.6).encode(

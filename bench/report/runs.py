@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 from bench.records import ResultRecord, part_of_metric
 from bench.report.numbers import quantity
 from bench.report.tables import Table, simple, to_text
+from bench.text import visible
+from bench.text import width as columns
 
 if TYPE_CHECKING:
     from bench.engine.service import FinishedRun
 
 SHOWN_METRICS = 6
 """Numbers of a protocol in a row for people; ``bench show`` has all of them."""
+MIN_METHOD, MAX_METHOD = 8, 32
+"""Characters of a method's name that a narrow terminal shows at least and at most."""
 
 
 def plan_table(plans: Sequence[Mapping[str, Any]]) -> str:
@@ -36,22 +41,33 @@ def plan_table(plans: Sequence[Mapping[str, Any]]) -> str:
     return to_text(simple(("method", "data set", "split", "seed", "schedule", "init", "device", "does", "why"), rows))
 
 
-def run_tables(finished: Sequence[FinishedRun]) -> str:
-    """One table a data set version and protocol, then where everything is stored."""
+def run_tables(finished: Sequence[FinishedRun], width: int | None = None) -> str:
+    """The numbers of runs, then where everything is stored.
+
+    One table a data set version and protocol. Where one of them is wider than the terminal, there is one table a data
+    set version instead: the ranking number with its interval, and the first number of every other protocol, in as many
+    rows of columns as it takes.
+
+    Args:
+        finished: the runs.
+        width: of the terminal, in characters; None is as wide as it takes.
+    """
     blocks = []
     for (dataset, source, split), runs in _grouped(finished).items():
-        mark = ", generated stand-in" if source == "synthetic" else ""
-        shown = [(result.protocol, part_of_metric(result.metric)[1]) for run in runs for result in run.results]
-        for protocol, part in sorted(dict.fromkeys(shown), key=lambda pair: pair[1] is not None):
-            where = f"split {split}" if part is None else f"only {part} of split {split}"
-            blocks.append(
-                to_text(_protocol_table(f"{dataset}{mark}: {where}, protocol {protocol}", protocol, part, runs))
-            )
+        title = f"{dataset}{', generated stand-in' if source == 'synthetic' else ''}"
+        tables = [
+            _protocol_table(f"{title}: {_images_of(split, part)}, protocol {protocol}", protocol, part, runs)
+            for protocol, part in _protocols(runs)
+        ]
+        texts = [to_text(table) for table in tables]
+        if width is not None and any(columns(line) > width for text in texts for line in _body(text)):
+            texts = _summary(title, split, runs, width)
+        blocks += texts
     failed = [run for run in finished if run.error is not None]
     if failed:
         rows = [(run.stored.id, run.stored.method, run.stored.dataset, run.stored.failure) for run in failed]
         blocks.append(to_text(simple(("run", "method", "data set", "failure"), rows, title="failed")))
-    blocks.append("\n".join(_where(run) for run in finished))
+    blocks.append("\n".join(visible(_where(run)) for run in finished))
     return "\n\n".join(blocks)
 
 
@@ -121,22 +137,28 @@ def _grouped(finished: Sequence[FinishedRun]) -> dict[tuple[str, str, str], list
     return groups
 
 
+def _protocols(runs: Sequence[FinishedRun]) -> list[tuple[str, str | None]]:
+    """Each protocol, and each with a part of the split: the whole split first, the ranking protocol before others."""
+    shown = [(result.protocol, part_of_metric(result.metric)[1]) for run in runs for result in run.results]
+    return sorted(dict.fromkeys(shown), key=lambda pair: pair[1] is not None)
+
+
+def _images_of(split: str, part: str | None) -> str:
+    return f"split {split}" if part is None else f"only {part} of split {split}"
+
+
+def _numbers_of(run: FinishedRun, protocol: str, part: str | None) -> dict[str, ResultRecord]:
+    named = ((*part_of_metric(r.metric), r) for r in run.results if r.protocol == protocol)
+    return {metric: r for metric, its, r in named if its == part}
+
+
 def _protocol_table(title: str, protocol: str, part: str | None, runs: Sequence[FinishedRun]) -> Table:
-    by_run = [
-        {
-            part_of_metric(r.metric)[0]: r
-            for r in run.results
-            if r.protocol == protocol and part_of_metric(r.metric)[1] == part
-        }
-        for run in runs
-    ]
-    metrics = list(dict.fromkeys(metric for results in by_run for metric in results))[:SHOWN_METRICS]
+    by_run = [_numbers_of(run, protocol, part) for run in runs]
+    every = list(dict.fromkeys(metric for results in by_run for metric in results))
+    metrics = every[:SHOWN_METRICS]
     rows = [
         (
-            run.stored.id,
-            run.stored.title,
-            run.stored.seed,
-            run.stored.schedule,
+            *_who(run),
             run.stored.n_images if part is None else max((r.n or 0 for r in results.values()), default=0),
             *(_cell(results.get(metric)) for metric in metrics),
         )
@@ -148,14 +170,87 @@ def _protocol_table(title: str, protocol: str, part: str | None, runs: Sequence[
         for metric, result in results.items()
         if metric in metrics and result.value is None
     )
-    return simple(("run", "method", "seed", "schedule", "images", *metrics), rows, title=title, notes=list(reasons))
+    more = [f"and {len(every) - len(metrics)} more numbers: {_how_to_see(runs)}"] if len(every) > len(metrics) else []
+    return simple((*_WHO, "images", *metrics), rows, title=title, notes=[*reasons, *more])
 
 
-def _cell(result: ResultRecord | None) -> str | None:
+_WHO = ("run", "method", "seed", "schedule")
+
+
+def _who(run: FinishedRun) -> tuple[int, str, int, str]:
+    return run.stored.id, run.stored.title, run.stored.seed, run.stored.schedule
+
+
+def _how_to_see(runs: Sequence[FinishedRun]) -> str:
+    named = f"{runs[0].stored.id}" if len(runs) == 1 else "RUN"
+    return f"`bench show {named}` has all of them, and --json"
+
+
+def _summary(title: str, split: str, runs: Sequence[FinishedRun], width: int) -> list[str]:
+    """The first number of each protocol; columns that do not fit beside the run's name follow below."""
+    heads: list[tuple[str, list[str | None]]] = []
+    for protocol, part in _protocols(runs):
+        by_run = [_numbers_of(run, protocol, part) for run in runs]
+        metric = next(iter(dict.fromkeys(metric for results in by_run for metric in results)))
+        of = "" if part is None else f" ({part})"
+        cells = [_cell(results.get(metric), interval=not heads) for results in by_run]
+        heads.append((f"{protocol} {metric}{of}" + (" [95 %]" if not heads else ""), cells))
+    stub = [(str(run.stored.id), visible(run.stored.title)) for run in runs]
+    room = max(MIN_METHOD, width - 2 - max(len("run"), *(len(number) for number, _ in stub)))
+    about: list[tuple[str, list[str | None]]] = [
+        ("method", [_shortened(name, min(room, MAX_METHOD)) for _, name in stub]),
+        heads[0],
+        ("seed", [str(run.stored.seed) for run in runs]),
+        ("schedule", [run.stored.schedule for run in runs]),
+        ("images", [str(run.stored.n_images) for run in runs]),
+        *heads[1:],
+    ]
+    texts: list[str] = []
+    while about:
+        count = len(about)
+        text = _columns(stub, about, title=f"{title}: split {split}" if not texts else "")
+        while count > 1 and max(columns(line) for line in _body(text)) > width:
+            count -= 1
+            text = _columns(stub, about[:count], title=f"{title}: split {split}" if not texts else "")
+        texts.append(text)
+        del about[:count]
+    undefined = any(cell is None for _, cells in heads for cell in cells)
+    texts[-1] += "\n" + "\n".join(
+        textwrap.wrap(
+            f"the first number of each protocol; {_how_to_see(runs)}"
+            + ("; they say why a number is undefined (–)" if undefined else ""),
+            width,
+        )
+    )
+    return texts
+
+
+def _columns(stub: Sequence[tuple[str, str]], about: Sequence[tuple[str, list[str | None]]], title: str) -> str:
+    rows = [(int(number), *(cells[i] for _, cells in about)) for i, (number, _) in enumerate(stub)]
+    return to_text(simple(("run", *(head for head, _ in about)), rows, title=title))
+
+
+def _body(text: str) -> list[str]:
+    """The lines of a written table; a note below it may be longer, and is wrapped by the terminal."""
+    lines = text.split("\n")
+    rule = next(i for i, line in enumerate(lines) if line and not line.strip("─- "))
+    end = next((i for i in range(rule, len(lines)) if not lines[i]), len(lines))
+    return lines[rule - 1 : end]
+
+
+def _shortened(text: str, most: int) -> str:
+    """A name of at most ``most`` characters; "…" stands for what is left out of its middle."""
+    if len(text) <= most:
+        return text
+    end = (most - 1) // 3
+    return f"{text[: most - 1 - end]}…{text[len(text) - end :]}"
+
+
+def _cell(result: ResultRecord | None, *, interval: bool = True) -> str | None:
     if result is None or result.value is None:
         return None
     text = quantity(result.value, result.unit)
-    if result.low is None or result.high is None:
+    if not interval or result.low is None or result.high is None:
         return text
     return f"{text} [{quantity(result.low, result.unit)}, {quantity(result.high, result.unit)}]"
 

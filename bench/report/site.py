@@ -119,21 +119,24 @@ class _Site:
         )
 
     def write(self) -> int:
-        boards, papers, cards, names = [], {}, {}, set()
+        boards, names = [], set()
+        shown: list[int] = []
         for dataset in self._store.datasets():
             for split in dataset.splits:
                 frame = self._board(dataset, split)
                 reported = self._store.reported(dataset=dataset.name)
                 boards.append(self._board_page(dataset, split, frame, reported))
                 names |= {record.paper for record in reported}
-                for run in self._store.runs_by_id([int(i) for i in frame["run_id"]]):
-                    said = self._run_page(run, boards[-1]["file"])
-                    if said.method.paper:
-                        papers[run.family] = said.method.paper
-                    cards[dataset.name] = {"name": dataset.name, "title": dataset.title, **said.card}
+                runs = self._store.runs_by_id([int(i) for i in frame["run_id"]])
+                badges = self._store.badges(runs)
+                for run in runs:
+                    self._run_page(run, badges[run.id], boards[-1]["file"])
+                shown += badges
         self._page("index.html", "index.html", title=self._title, boards=boards)
         ready = [self._reported[name] for name in sorted(names) if name in self._reported]
-        (self._folder / "references.bib").write_text(bibliography(papers.values(), cards.values(), ready))
+        (self._folder / "references.bib").write_text(
+            bibliography(*self._store.cited(shown), ready=ready), encoding="utf-8"
+        )
         return self._pages
 
     def _board_page(
@@ -165,7 +168,7 @@ class _Site:
         self._page("board.html", f"{stem}.html", board=board)
         return board
 
-    def _run_page(self, run: StoredRun, board: str) -> Any:
+    def _run_page(self, run: StoredRun, badges: Sequence[str], board: str) -> None:
         said = self._store.provenance(run.id)
         rows = [(r.protocol, r.metric, quantity(r.value, r.unit), _interval(r), r.reason or "") for r in said.results]
         facts = {
@@ -173,7 +176,8 @@ class _Site:
             "settings": ", ".join(f"{k}={v}" for k, v in said.method.params.items()) or "none",
             "data": f"{run.dataset}, {run.source}, version {run.content_hash[:KEY_SHOWN]}, split {run.split}",
             "training": f"schedule {run.schedule}, seed {run.seed}, initial weights {run.init}",
-            "badge": run.badge + ("" if run.complete else ", not the whole split or training"),
+            "badges": ", ".join(badges),
+            "weights said to be trained on": ", ".join(said.arguments.get("trained_on") or ()),
             "by": run.submitted_by,
             "note": run.note,
             "started": f"{run.started:%Y-%m-%d %H:%M UTC}",
@@ -204,7 +208,6 @@ class _Site:
                 "table": self._drawn(simple(("protocol", "metric", "value", "95 % interval", "why not"), rows)),
             },
         )
-        return said
 
     def _drawn(self, table: Table, links: Sequence[str] = (), link: str = "") -> dict[str, Any]:
         """What the template draws: shown columns only, every cell as text and as what it is sorted by."""
@@ -267,7 +270,7 @@ def reported_table(records: Sequence[ReportedResultRecord]) -> Table:
         )
         for r in records
     ]
-    return simple(headers, rows, notes=sorted({f"{r.paper}: {r.wording}" for r in records if r.wording}))
+    return simple(headers, rows, notes=sorted({f"{r.paper}: “{r.wording}”" for r in records if r.wording}))
 
 
 def _best(row: Any, ranking: str, frame: pd.DataFrame) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.data import Dataset, Split, open_dataset
-from bench.data.cards import load_card
-from bench.data.dataset import data_root as root_of
-from bench.data.scan import default_cache
-from bench.data.synthetic import made
+from bench.data import Dataset, Split
+from bench.data.dataset import unmade_stand_in
+from bench.data.opening import open_visibly
 from bench.errors import DataError
 from bench.instances import Instances
 from bench.metrics import Scorer, Scores
@@ -18,13 +17,14 @@ from bench.progress import reporting
 from bench.store import StoredRun
 
 
-def opened(run: StoredRun, data_root: Path | None, *, generate: bool = True) -> Dataset:
+def opened(run: StoredRun, data_root: Path | None, *, generate: bool = False) -> Dataset:
     """The data set that a run was made on.
 
     Args:
         run: as the store has it.
         data_root: folder in which data sets lie.
-        generate: whether a stand-in that is not there is made.
+        generate: whether a stand-in that is not there is made, rather than refused: it was there when the run was
+            made, so most likely it lies under another data root.
 
     Raises:
         DataError: it is not there, or what lies there is another version.
@@ -32,11 +32,15 @@ def opened(run: StoredRun, data_root: Path | None, *, generate: bool = True) -> 
     """
     synthetic = run.source == "synthetic"
     if synthetic and not generate:
-        card = load_card(run.dataset)
-        roots = (root_of(data_root) / "synthetic", default_cache() / "synthetic")
-        if card.stand_in is None or made(card, *roots) is None:
-            raise DataError(f"the stand-in of {run.dataset} is not there", "name its folder by --data-root")
-    dataset = open_dataset(run.dataset, data_root, stand_in=synthetic)
+        unmade = unmade_stand_in(run.dataset, data_root, stand_in=True)
+        if unmade is not None:
+            where = f" --data-root {shlex.quote(str(data_root))}" if data_root else ""
+            raise DataError(
+                f"the stand-in of {run.dataset}, on which run {run.id} was made, is not there "
+                f"(looked for {unmade.folder})",
+                f"name its data root by --data-root, or make it again: bench data synth {run.dataset}{where}",
+            )
+    dataset = open_visibly(run.dataset, data_root, stand_in=synthetic)
     if dataset.content_hash != run.content_hash:
         raise DataError(
             f"{dataset.folder} holds another version of {run.dataset} than run {run.id} was made on",
@@ -51,9 +55,10 @@ def scored(
     split: Split,
     found: Mapping[str, Instances],
     protocols: Mapping[str, Mapping[str, Any]],
+    min_score: float | None = None,
 ) -> Scores:
     """Score predictions on a split, without intervals: what :func:`bench.metrics.compare` holds against another's."""
-    scorer = Scorer(protocols, classes=dataset.card.task.classes, intervals=False)
+    scorer = Scorer(protocols, classes=dataset.card.task.classes, intervals=False, min_score=min_score)
     with reporting(f"scoring {label}", "image") as report:
         for count, sample in enumerate(split, start=1):
             truth = sample.instances if sample.instances is not None else Instances.empty(*sample.shape)

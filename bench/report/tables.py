@@ -193,7 +193,10 @@ def to_markdown(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Write as a LaTeX ``table`` with the rules of the booktabs package; the best is bold, ties underlined."""
+    """Write as a LaTeX ``table`` with the rules of the booktabs package; the best is bold, ties underlined.
+
+    Comments at the top say what it needs in the preamble, and which engine where pdfLaTeX does not have every letter.
+    """
     shown = [i for i, c in enumerate(table.columns) if c.shown]
     footnotes = _Footnotes()
 
@@ -211,13 +214,15 @@ def to_latex(table: Table) -> str:
     rows += [_ampersands(cell(row[i]) for i in shown) for row in table.rows]
     rows.append(r"\bottomrule")
     alignment = "".join("r" if table.columns[i].numeric else "l" for i in shown)
-    lines = ["% needs \\usepackage{booktabs}", r"\begin{table}", r"\centering"]
+    lines = [r"\begin{table}", r"\centering"]
     if table.title:
         lines.append(rf"\caption{{{escape.latex(table.title)}}}")
     lines += [rf"\begin{{tabular}}{{{alignment}}}", *rows, r"\end{tabular}"]
     lines += [rf"\par\footnotesize {escape.latex(note)}" for note in (*footnotes.lines(), *table.notes)]
     lines.append(r"\end{table}")
-    return "\n".join(lines) + "\n"
+    written = "\n".join(lines) + "\n"
+    needs = [r"needs \usepackage{booktabs}", *escape.latex_needs(written)]
+    return "".join(f"% {need}\n" for need in needs) + written
 
 
 # -- for programs -----------------------------------------------------------------------------------------

@@ -114,6 +114,7 @@ _KINDS = {
     "seed": "int64",
     "complete": "bool",
     "superseded": "bool",
+    "may_rank": "bool",
     "started": "datetime64[us, UTC]",
     "latency_median_ms": "float64",
     "latency_p95_ms": "float64",

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, select
 
 from bench.errors import UnknownNameError, UsageError
 from bench.records import Source
-from bench.store import frames, queries
+from bench.store import frames, queries, views
+from bench.store.badges import badges, ranks
 from bench.store.models import MethodVersion, Metric, Result, Run
 from bench.store.queries import RunFilter, StoredDataset, StoredRun
 from bench.store.ranks import overlap_ranks
@@ -20,12 +21,9 @@ from bench.store.ranks import overlap_ranks
 CHUNK = 500
 """Values asked for in one statement: databases bound the number of parameters."""
 
-PARTIAL_SCHEDULES = ("short", "smoke")
-"""Schedules that are not the whole of a method's training; only a board of ``short`` alone ranks such runs."""
-
 BEFORE = (
     *("rank", "run_id", "title", "method", "variant", "seed", "init", "schedule"),
-    *("badge", "badges", "complete", "n_images"),
+    *("badge", "badges", "complete", "n_images", "may_rank"),
 )
 """Columns before the numbers."""
 
@@ -75,8 +73,9 @@ def leaderboard(
     other parameters than the last run's, are set aside with that reason.
 
     Runs share a rank where their intervals overlap that of the rank's best (:func:`bench.store.ranks.overlap_ranks`;
-    1, 1, 3). Controls, incomplete runs and smoke runs have none; runs of ``short`` have one only where
-    ``schedule="short"`` is asked for.
+    1, 1, 3). Controls, incomplete runs, smoke runs and weights said to be trained on this data set have none; runs of
+    ``short`` have one only where ``schedule="short"`` is asked for. ``may_rank`` says so of each row, ``badges`` holds
+    every badge (:func:`bench.store.badges.badges`), separated by commas.
 
     Args:
         connection: to read from.
@@ -115,9 +114,7 @@ def leaderboard(
     shown = _newest(definitions, numbers)
     shown.sort(key=lambda d: (d.protocol != protocol, _place(version.protocols, d.protocol), d.protocol))
     ranking = _ranking(shown, protocol, metric)
-    frame = _ranked(
-        _wide(runs, shown, definitions, numbers, version, _settings(connection, runs)), runs, ranking, schedule
-    )
+    frame = _ranked(_wide(runs, shown, definitions, numbers, _described(connection, runs, schedule)), ranking)
     frame.attrs = {
         "dataset": version.name,
         "title": version.title,
@@ -237,7 +234,7 @@ def _newest(definitions: Sequence[Definition], numbers: pd.DataFrame) -> list[De
     run_of, place_of = last["run_id"].to_dict(), last["position"].to_dict()
     newest: dict[str, str] = {}
     for d in definitions:
-        newest[d.protocol] = max(newest.get(d.protocol, d.protocol_version), d.protocol_version, key=_order)
+        newest[d.protocol] = max(newest.get(d.protocol, d.protocol_version), d.protocol_version, key=version_order)
     chosen: dict[str, Definition] = {}
     for d in sorted(definitions, key=lambda d: run_of[d.metric_id]):
         if d.protocol_version == newest[d.protocol]:
@@ -245,7 +242,8 @@ def _newest(definitions: Sequence[Definition], numbers: pd.DataFrame) -> list[De
     return sorted(chosen.values(), key=lambda d: place_of[d.metric_id])
 
 
-def _order(version: str) -> tuple[int, Version | str]:
+def version_order(version: str) -> tuple[int, Version | str]:
+    """By what versions of a protocol are put in order; those that are no version numbers come first."""
     try:
         return (1, Version(version))
     except InvalidVersion:
@@ -274,8 +272,7 @@ def _wide(
     shown: Sequence[Definition],
     definitions: Sequence[Definition],
     numbers: pd.DataFrame,
-    version: StoredDataset,
-    settings: Sequence[str],
+    described: Mapping[str, Any],
 ) -> pd.DataFrame:
     """One row a run, unranked, in the order of ``runs``."""
     run_ids = pd.Index([run.id for run in runs], dtype="int64")
@@ -283,8 +280,7 @@ def _wide(
     columns: dict[str, Any] = {
         "rank": pd.array([None] * len(runs), dtype="Int64"),
         "run_id": run_ids.to_numpy(),
-        "badges": [", ".join(badges(run, version.source)) for run in runs],
-        "settings": frames.column("settings", list(settings)),
+        **described,
     }
     for d in shown:
         own = cells[d.metric_id].reindex(run_ids)
@@ -297,6 +293,16 @@ def _wide(
         if name not in columns:
             columns[name] = frames.column(name, [getattr(run, name) for run in runs])
     return pd.DataFrame({name: columns[name] for name in (*BEFORE, *_between(shown), *AFTER)})
+
+
+def _described(connection: Connection, runs: Sequence[StoredRun], schedule: str | None) -> dict[str, Any]:
+    """Columns of what else the store knows of the runs."""
+    marks = views.marks(connection, [run.id for run in runs])
+    return {
+        "badges": frames.column("badges", [", ".join(badges(run, marks.get(run.id, {}))) for run in runs]),
+        "may_rank": frames.column("may_rank", [ranks(run, marks.get(run.id, {}), schedule) for run in runs]),
+        "settings": frames.column("settings", _settings(connection, runs)),
+    }
 
 
 def _settings(connection: Connection, runs: Sequence[StoredRun]) -> list[str]:
@@ -345,26 +351,12 @@ def _reasons(
     return pd.Series([reasons.get(run_id, "not scored") for run_id in run_ids], dtype="object")
 
 
-def badges(run: StoredRun, source: str) -> list[str]:
-    """What a reader must know of a run before its numbers."""
-    return [
-        run.badge,
-        *(["synthetic"] if source == "synthetic" else []),
-        *([run.schedule] if run.schedule in PARTIAL_SCHEDULES else []),
-        *([] if run.complete else ["incomplete"]),
-        *(["superseded"] if run.superseded else []),
-    ]
-
-
-def _ranked(
-    frame: pd.DataFrame, runs: Sequence[StoredRun], ranking: Definition | None, schedule: str | None
-) -> pd.DataFrame:
+def _ranked(frame: pd.DataFrame, ranking: Definition | None) -> pd.DataFrame:
     """The rows best first: those with a rank, then the others by their value."""
     if ranking is None:
         return frame.sort_values(["title", "seed"], kind="stable", ignore_index=True)
     best_first = -1 if ranking.higher_is_better else 1
-    eligible = [ranks(run, schedule) for run in runs]
-    values = frame[ranking.column].where(pd.Series(eligible, dtype=bool))
+    values = frame[ranking.column].where(frame["may_rank"])
     numbers, lows, highs = (
         [None if pd.isna(v) else float(v) for v in column]
         for column in (values, frame[f"{ranking.column}:low"], frame[f"{ranking.column}:high"])
@@ -380,12 +372,3 @@ def _ranked(
         }
     ).sort_values(["rank", "value", "title", "seed"], kind="stable", na_position="last")
     return frame.loc[order.index].reset_index(drop=True)
-
-
-def ranks(run: StoredRun, schedule: str | None = None) -> bool:
-    """Whether a run may have a rank, on a board of one ``schedule`` or of all (None)."""
-    if run.badge == "control" or run.origin == "control" or run.superseded:
-        return False
-    if not run.complete or run.schedule == "smoke":
-        return False
-    return run.schedule not in PARTIAL_SCHEDULES or run.schedule == schedule

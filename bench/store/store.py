@@ -148,14 +148,16 @@ class Store:
         self.run(run_id)
         self._write(lambda session: session.execute(delete(Run).where(Run.id == run_id)))
 
-    def add_reported(self, records: Iterable[ReportedResultRecord]) -> int:
+    def add_reported(self, records: Iterable[ReportedResultRecord], *, whole: bool = False) -> int:
         """Store numbers of papers, and return how many; one that is already there takes the new value.
+
+        With ``whole`` they are all that these papers report: what else is stored of the same papers is removed.
 
         Raises:
             StoreError: the same number given twice with different values.
         """
         kept = list(records)
-        return self._write(lambda session: writing.add_reported(session, kept))
+        return self._write(lambda session: writing.add_reported(session, kept, whole))
 
     # -- reading, in plain records ----------------------------------------------------------------------
 
@@ -279,6 +281,13 @@ class Store:
 
         with self._database.reading() as connection:
             return views.marks(connection, run_ids)
+
+    def badges(self, runs: Sequence[StoredRun]) -> dict[int, list[str]]:
+        """Run to everything that a reader must know before its numbers: see :func:`bench.store.badges.badges`."""
+        from bench.store.badges import badges
+
+        marks = self.marks([run.id for run in runs])
+        return {run.id: badges(run, marks.get(run.id, {})) for run in runs}
 
     def cited(self, run_ids: Sequence[int]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Papers and data set cards that a table of these runs cites: see :func:`bench.store.views.cited`."""

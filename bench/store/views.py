@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, Select, Text, cast, func, select
 
 from bench.errors import UnknownNameError
 from bench.records import ArtifactRecord, EnvironmentRecord, MachineRecord, MethodVersionRecord, ResultRecord
 from bench.store import frames, queries
+from bench.store.badges import said_to_know
 from bench.store.models import (
     Artifact,
     DatasetVersion,
@@ -27,6 +29,9 @@ from bench.store.models import (
 
 if TYPE_CHECKING:
     import pandas as pd
+
+SUBMITTED = "submitted"
+"""What a submission has for a schedule."""
 
 CHUNK = 500
 """Runs asked for in one statement: databases bound the number of parameters."""
@@ -106,17 +111,29 @@ def image_metrics(connection: Connection, run_id: int) -> list[tuple[str, str, b
 
 
 def marks(connection: Connection, run_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """Run to what its plan says a reader must know: ``demo``, ``trained_on``, ``further_data``; only runs with any."""
+    """Run to what its plan says a reader must know; only runs of which it says something.
+
+    ``demo``, ``trained_on`` (data sets that given weights are said to know), ``further_data`` (that the method trains
+    on), and ``changed``: what is not as the method has it by default, empty where everything is.
+    """
     found: dict[int, dict[str, Any]] = {}
-    names = ("demo", "trained_on", "further_data")
+    names = ("demo", "trained_on", "further_data", "changed")
     for chosen in _chunks(run_ids):
-        rows = connection.execute(
-            select(Run.id, *[Run.arguments[name].label(name) for name in names]).where(Run.id.in_(chosen))
-        )
-        for row in rows.mappings():
-            if said := {name: row[name] for name in names if row[name]}:
-                found[row["id"]] = said
+        rows = connection.execute(select(Run.id, *[_argument(name) for name in names]).where(Run.id.in_(chosen)))
+        for run_id, *texts in rows:
+            pairs = [(name, _read(text)) for name, text in zip(names, texts, strict=True)]
+            if said := {name: value for name, value in pairs if value or (name == "changed" and value is not None)}:
+                found[run_id] = said
     return found
+
+
+def _argument(name: str) -> ColumnElement[str]:
+    """One of a plan's arguments as JSON text: of most runs it says nothing, and text is not decoded for nothing."""
+    return cast(Run.arguments[name], Text).label(name)
+
+
+def _read(text: str | None) -> Any:
+    return None if text is None or text == "null" else json.loads(text)
 
 
 def cited(connection: Connection, run_ids: Sequence[int]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -135,34 +152,45 @@ def cited(connection: Connection, run_ids: Sequence[int]) -> tuple[list[dict[str
         .where(MethodVersion.id.in_(methods), MethodVersion.paper.is_not(None))
         .order_by(MethodVersion.id)
     )
-    cards = connection.scalars(
-        select(DatasetVersion.card).where(DatasetVersion.id.in_(datasets)).order_by(DatasetVersion.id)
+    cards = connection.execute(
+        select(DatasetVersion.name, DatasetVersion.title, DatasetVersion.card)
+        .where(DatasetVersion.id.in_(datasets))
+        .order_by(DatasetVersion.id)
     )
-    return [p for p in papers if p], [c for c in cards if c]
+    return [p for p in papers if p], [{"name": name, "title": title, **card} for name, title, card in cards]
 
 
 def ranking_values(connection: Connection, schedule: str = "paper") -> pd.DataFrame:
     """Every method's number by which each data set ranks: one row a finished, standing, complete run.
 
-    Columns: ``dataset_version_id``, ``dataset``, ``source``, ``split``, ``method``, ``title``, ``origin``, ``run_id``,
-    ``seed``, ``protocol``, ``metric``, ``value``, ``higher_is_better``. Of a data set version it is the first metric
+    Columns: ``dataset_version_id``, ``dataset``, ``source``, ``split``, ``method``, ``title``, ``origin``,
+    ``submitted_by``, ``code_hash``, ``params_hash``, ``init``, ``schedule``, ``run_id``, ``seed``, ``protocol``,
+    ``metric``, ``value``, ``higher_is_better``, ``changed`` (see :func:`marks`; None where nobody knows) and
+    ``may_rank`` (False for weights that are said to know the data set). Of a data set version it is the first metric
     with a direction of the protocol that ranks it, as its last run was scored; numbers of older definitions are left
     out, controls too.
 
     Args:
         connection: to read from.
-        schedule: of the runs.
+        schedule: of the runs; with ``paper`` come the submissions, which have none.
     """
-    statements = []
+    rows: list[Any] = []
     for version in queries.datasets(connection):
         ranking = _ranking_metric(connection, version.id, version.ranks)
         if ranking is not None:
-            statements.append((version.id, ranking))
-    parts = [_values_of(connection, dataset, metric, schedule) for dataset, metric in statements]
+            rows += connection.execute(_values_of(version.id, ranking, schedule))
+    names = list(_values_of(-1, -1, schedule).selected_columns.keys())
+    found: dict[str, Any] = dict(zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True))
+    families, variants, trained_on = (found.pop(name) for name in ("family", "variant", "trained_on"))
+    found["method"] = tuple(map(queries.full_name, families, variants))
+    found["changed"] = tuple(map(_read, found["changed"]))
+    found["may_rank"] = tuple(
+        not said_to_know(dataset, {"trained_on": _read(text)})
+        for dataset, text in zip(found["dataset"], trained_on, strict=True)
+    )
     import pandas as pd
 
-    shown = [part for part in parts if len(part)]
-    return pd.concat(shown, ignore_index=True) if shown else _values_of(connection, -1, -1, schedule)
+    return pd.DataFrame({name: frames.column(name, values) for name, values in found.items()})
 
 
 def _ranking_metric(connection: Connection, dataset_id: int, protocol: str | None) -> int | None:
@@ -181,30 +209,27 @@ def _ranking_metric(connection: Connection, dataset_id: int, protocol: str | Non
     )
 
 
-def _values_of(connection: Connection, dataset_id: int, metric_id: int, schedule: str) -> pd.DataFrame:
-    found = frames.frame(
-        connection,
+def _values_of(dataset_id: int, metric_id: int, schedule: str) -> Select[*tuple[Any, ...]]:
+    return (
         select(
             Run.dataset_version_id, DatasetVersion.name.label("dataset"), DatasetVersion.source, Run.split,
             MethodVersion.name.label("family"), MethodVersion.variant, MethodVersion.title, MethodVersion.origin,
+            Run.submitted_by, MethodVersion.code_hash, MethodVersion.params_hash, Run.init, Run.schedule,
             Run.id.label("run_id"), Run.seed, Metric.protocol, Metric.name.label("metric"), Result.value,
-            Metric.higher_is_better,
+            Metric.higher_is_better, _argument("changed"), _argument("trained_on"),
         )
         .join(Run, Result.run_id == Run.id)
         .join(DatasetVersion, Run.dataset_version_id == DatasetVersion.id)
         .join(MethodVersion, Run.method_version_id == MethodVersion.id)
         .join(Metric, Result.metric_id == Metric.id)
         .where(
-            Run.dataset_version_id == dataset_id, Run.status == "ok", ~Run.superseded, Run.schedule == schedule,
+            Run.dataset_version_id == dataset_id, Run.status == "ok", ~Run.superseded,
+            Run.schedule.in_([schedule, *([SUBMITTED] if schedule == "paper" else [])]),
             Run.complete, Run.badge != "control", MethodVersion.origin != "control", Result.metric_id == metric_id,
             Result.value.is_not(None),
         )
-        .order_by(Run.id),
+        .order_by(Run.id)
     )  # fmt: skip
-    found.insert(
-        4, "method", [queries.full_name(*pair) for pair in zip(found["family"], found["variant"], strict=True)]
-    )
-    return found.drop(columns=["family", "variant"])
 
 
 def image_values(connection: Connection, run_ids: Sequence[int], protocol: str, metric: str) -> pd.DataFrame:

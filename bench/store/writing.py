@@ -143,9 +143,13 @@ REPORTED_IDENTITY = ("paper", "table", "method", "dataset", "protocol", "metric"
 """What tells two numbers of papers apart."""
 
 
-def add_reported(session: Session, records: Iterable[ReportedResultRecord]) -> int:
-    """Numbers of papers; one that is already there takes the new value. Returns how many there were."""
+def add_reported(session: Session, records: Iterable[ReportedResultRecord], whole: bool = False) -> int:
+    """Numbers of papers; one that is already there takes the new value. Returns how many there were.
+
+    With ``whole``, the other numbers of these papers are removed.
+    """
     seen: dict[tuple[str, ...], ReportedResultRecord] = {}
+    kept: set[int] = set()
     for record in records:
         fields = _fields(record)
         identity = {name: fields.pop(name) for name in REPORTED_IDENTITY}
@@ -159,7 +163,12 @@ def add_reported(session: Session, records: Iterable[ReportedResultRecord]) -> i
         if not math.isfinite(record.value):
             raise StoreError(f"{record.paper}, {record.table}: {record.metric} of {record.method} is {record.value}")
         seen[place] = record
-        _row_id(session, ReportedResult, identity, fields)
+        kept.add(_row_id(session, ReportedResult, identity, fields))
+    if whole:
+        of_papers = ReportedResult.paper.in_(sorted({record.paper for record in seen.values()}))
+        gone = sorted(set(session.scalars(select(ReportedResult.id).where(of_papers))) - kept)
+        for start in range(0, len(gone), _AT_ONCE):
+            session.execute(delete(ReportedResult).where(ReportedResult.id.in_(gone[start : start + _AT_ONCE])))
     return len(seen)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 from urllib.parse import urlencode
 
@@ -33,7 +34,16 @@ ABOUT = {
 }
 """Columns that are no numbers of a protocol: title and meaning."""
 
+NAMED = {"rank": "rank", "title": "method"}
+"""Columns that are always shown."""
+
+BETTER = {"started": True}
+"""Columns of which the largest stands first, though it is no better."""
+
 DEFAULT = ("settings", "latency_median_ms", "n_parameters", "init", "seed", "run_id", "machine")
+CONTROLS = 172
+"""Pixels that the controls above the table are high, in a wide window."""
+
 FIRST_METRICS = 4
 """Numbers of the ranking protocol that are shown unless others are chosen."""
 
@@ -41,22 +51,48 @@ FIRST_METRICS = 4
 def show() -> None:
     """Draw the page."""
     st.title("Board", anchor=False)
+    room = state.hold_controls(CONTROLS)
     above = st.container()
     row = st.container(horizontal=True, vertical_alignment="bottom")
-    text = state.write_text("filter", "filter", placeholder="words: method, badge, note, run 12", where=row, width=300)
-    options = row.popover("Columns", icon=":material/view_column:")
+    beside = row.container(width=300)
+    text = state.write_text("filter", "filter", placeholder="words: method, badge, note, run 12", where=beside)
+    options = row.popover("Columns and order", icon=":material/view_column:")
+    sorting = options.container(horizontal=True, vertical_alignment="bottom")
     superseded = state.switch("superseded runs", "superseded", where=options)
     each = state.switch("a rank for every number", "ranks", where=options)
     with above:
         picked = picking.board_picker(superseded=superseded)
     if picked is None:
+        state.draw_controls(room)
         return
     version, _, frame = picked
     columns = _columns(frame, options)
-    shown = data.matching(frame, text)
+    shown = data.matching(_sorted(frame, columns, sorting), text)
     _title(version, frame, len(shown))
-    _table(shown, columns, each)
+    known = set(frame["run_id"])
+    ticked = [i for i in state.numbers_in_address("tick") if i in known]
+    clicked = _table(shown, columns, each, ticked)
+    state.draw_controls(room)
+    if clicked is not None:
+        _actions(shown, columns, ticked, *clicked)
     _reported(state.store(), frame)
+
+
+def _name(column: str) -> str:
+    """Of a column, where columns are chosen."""
+    return ABOUT[column][0] if column in ABOUT else NAMED.get(column) or column.replace("/", " ", 1)
+
+
+def _sorted(frame: pd.DataFrame, columns: list[str], where: Any) -> pd.DataFrame:
+    """The rows in the order that is chosen; that of the ranks is how they come."""
+    column = state.choose("sort by", ["rank", "title", *columns], "sort", shown=_name, where=where, width=260)
+    reverse = state.switch("reversed", "reversed", where=where, width="content")
+    if column == "rank":
+        shown = frame.iloc[::-1] if reverse else frame
+        shown.attrs = frame.attrs
+        return shown
+    better = frame.attrs["columns"].get(column, {}).get("higher_is_better", BETTER.get(column))
+    return data.in_order(frame, column, better, reverse)
 
 
 def _columns(frame: pd.DataFrame, where: Any) -> list[str]:
@@ -74,7 +110,7 @@ def _columns(frame: pd.DataFrame, where: Any) -> list[str]:
         options,
         "column",
         default=default,
-        shown=lambda c: ABOUT[c][0] if c in ABOUT else c.replace("/", " ", 1),
+        shown=_name,
         where=where,
     )
 
@@ -100,42 +136,56 @@ def _title(version: StoredDataset, frame: pd.DataFrame, rows: int) -> None:
     )
 
 
-def _table(frame: pd.DataFrame, columns: list[str], each: bool) -> None:
+Cells = list[tuple[int, tuple[str, str] | None]]
+"""Runs whose cells were clicked, each with the number of the cell, if it is one."""
+
+
+def _table(frame: pd.DataFrame, columns: list[str], each: bool, ticked: list[int]) -> tuple[list[int], Cells] | None:
+    """Draw the rows; which runs are ticked and clicked, or None where there is no row."""
     if frame.empty:
         st.info("No run fits the filter.")
-        return
+        return None
     table, config, metric_of = _as_shown(frame, columns, each)
+    run_ids = frame["run_id"].tolist()
+    about = frame.attrs
     event = st.dataframe(
         table,
         hide_index=True,
         column_config=config,
         on_select="rerun",
         selection_mode=["multi-row", "single-cell"],
-        key=f"board-{frame.attrs['dataset']}-{frame.attrs['content_hash'][:8]}-{frame.attrs['split']}",
+        selection_default={"selection": {"rows": [row for row, run_id in enumerate(run_ids) if run_id in ticked]}},
+        key=f"board-{about['content_hash'][:8]}-{zlib.crc32(repr(run_ids).encode()):08x}",
         height=min(38 + 35 * len(table), 720),
         placeholder="–",
         alt="Runs with their ranks and numbers",
     )
-    run_ids = frame["run_id"].tolist()
-    about = frame.attrs
-    chosen = [run_ids[row] for row in event.selection.rows if row < len(run_ids)]
+    cells = [(run_ids[row], metric_of.get(column)) for row, column in event.selection.cells if row < len(run_ids)]
+    return [run_ids[row] for row in event.selection.rows if row < len(run_ids)], cells
+
+
+def _actions(frame: pd.DataFrame, columns: list[str], ticked: list[int], here: list[int], cells: Cells) -> None:
+    """What can be done with the rows."""
+    about, shown = frame.attrs, set(frame["run_id"])
+    hidden = [run_id for run_id in ticked if run_id not in shown]
+    chosen = [*hidden, *here]
+    state.write_numbers("tick", sorted(chosen))
     with st.container(horizontal=True, vertical_alignment="center"):
-        picking.board_export(frame, "board")
+        with st.popover("Badges", icon=":material/label:"):
+            for name, (colour, meaning) in BADGES.items():
+                st.markdown(f":{colour}-badge[{name}] {meaning}")
+        picking.board_export(frame, "board", columns=columns, site=True)
         go = st.button(
             f"Compare {len(chosen)} runs" if len(chosen) > 1 else "Compare",
             type="primary",
             icon=":material/compare_arrows:",
             disabled=len(chosen) < 2,
-            help="tick two runs or more",
+            help=f"{len(hidden)} of them hidden by the filter" if hidden else "tick two runs or more",
         )
-        cells = [(run_ids[row], metric_of.get(column)) for row, column in event.selection.cells if row < len(run_ids)]
-        for run_id, metric in cells or [(run_id, None) for run_id in chosen[:1]]:
+        for run_id, metric in cells or [(run_id, None) for run_id in here[:1]]:
             _behind(run_id, metric)
     if go and len(chosen) > 1:
         state.go("compare", run=chosen, protocol=about["protocol"], metric=about["metric"])
-    with st.expander("What the badges mean"):
-        for name, (colour, meaning) in BADGES.items():
-            st.markdown(f":{colour}-badge[{name}] {meaning}")
 
 
 def _behind(run_id: int, metric: tuple[str, str] | None) -> None:
@@ -154,20 +204,21 @@ def _as_shown(
     """The table as people see it, how its columns look, and which number each column is of."""
     config = st.column_config
     machines = state.store().machines()
+    about, frame = frame.attrs, frame.copy(deep=False)
+    frame.attrs = {}  # else pandas copies them with every column that is taken
     table: dict[str, Any] = {"rank": frame["rank"], "title": frame["title"]}
     looks: dict[str, Any] = {
         "rank": config.NumberColumn("rank", width=50, pinned=True, help="shared where 95 % intervals overlap"),
         "title": config.TextColumn("method", width=230, pinned=True),
         "badges": config.MultiselectColumn(
-            "badges", options=list(BADGES), color=[colour for colour, _ in BADGES.values()], width=170
+            "badges", options=list(BADGES), color=[colour for colour, _ in BADGES.values()], width=230
         ),
     }
     if "settings" in columns and (frame["settings"].fillna("") != "").any():  # beside the name that they tell apart
         table["settings"], looks["settings"] = _about(frame, "settings", machines)
     table["badges"] = frame["badges"]
-    about = frame.attrs
-    named = {"protocol": about["protocol"], "metric": about["metric"]}
-    table["images"] = [f"/images?{urlencode({'run': run_id, **named})}" for run_id in frame["run_id"]]
+    named = urlencode({"protocol": about["protocol"], "metric": about["metric"]})
+    table["images"] = [f"/images?run={run_id}&{named}" for run_id in frame["run_id"]]
     looks["images"] = config.LinkColumn(
         "images", display_text=":material/image_search:", width=60, help="what was found, image by image (a new tab)"
     )
@@ -176,7 +227,8 @@ def _as_shown(
     for column in columns:
         if column in definitions:
             d = definitions[column]
-            _add_metric(frame, column, d, each, table, looks)
+            name = d["metric"] if d["protocol"] == about["protocol"] else column.replace("/", " ", 1)
+            _add_metric(frame, column, name, d, each, table, looks)
             metric_of |= dict.fromkeys((column, f"{column}:interval", f"{column}:rank"), (d["protocol"], d["metric"]))
         elif column in ABOUT and column != "settings":
             table[column], looks[column] = _about(frame, column, machines)
@@ -186,6 +238,7 @@ def _as_shown(
 def _add_metric(
     frame: pd.DataFrame,
     column: str,
+    name: str,
     definition: dict[str, Any],
     each: bool,
     table: dict[str, Any],
@@ -194,7 +247,6 @@ def _add_metric(
     config = st.column_config
     factor, unit = shown_unit(definition["unit"])
     arrow = {True: " ↑", False: " ↓", None: ""}[definition["higher_is_better"]]
-    name = definition["metric"] if definition["protocol"] == frame.attrs["protocol"] else column.replace("/", " ", 1)
     places = 1 if unit in ("%", "ms") else 3
     if each:
         table[f"{column}:rank"] = frame[f"{column}:rank"]

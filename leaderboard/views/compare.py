@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import pandas as pd
@@ -11,6 +12,7 @@ from bench.errors import BenchError
 from bench.metrics import Comparison
 from bench.report import charts
 from bench.report.numbers import shown_unit
+from bench.report.stored_runs import run_names
 from bench.report.tables import simple
 from bench.store import StoredRun
 from leaderboard import data, state
@@ -23,6 +25,13 @@ AT_ONCE = 500
 """Images up to which predictions are read without being asked to."""
 
 MOST_RUNS = 8
+
+PARTS = {
+    "images": "Image by image",
+    "differences": "Differences",
+    "curves": "IoU curves",
+    "cells": "Cell size and density",
+}
 
 
 def show() -> None:
@@ -47,29 +56,26 @@ def show() -> None:
         state.choose("number", list(names), "number", default=wanted if wanted in names else None, where=left)
     ]
     unit, factor = _unit(runs[0], protocol, metric)
-    first, differences, where, cells = st.tabs(["Image by image", "Differences", "IoU curves", "Cell size and density"])
-    with first:
+    part = state.choose_part("part", PARTS)
+    if part == "images":
         _images(runs, protocol, metric, bool(higher), unit, factor)
-    found = _evidence(runs, protocol, differences)
-    if not found:
-        for tab in (where, cells):
-            tab.info("This needs the predictions and the images: see the tab Differences.")
         return
-    named = {data.run_label(run): found[run.id] for run in runs}
-    with differences:
-        _differences(data.compared(found, runs, protocol, metric), unit, factor)
-    with where:
-        _curves(named)
-    with cells:
-        _cells(named)
+    found = _evidence(runs, protocol)
+    named = {data.run_label(run): found[run.id] for run in runs if run.id in found}
+    if not found:
+        return
+    if part == "differences":
+        _differences(runs, data.compared(found, runs, protocol, metric), unit, factor)
+    elif part == "curves":
+        _curves(runs, named)
+    else:
+        _cells(runs, named)
 
 
 def _chosen() -> list[StoredRun]:
     """The runs of the address, and a picker for more."""
     store = state.store()
-    given = [
-        int(text) for text in st.query_params.get_all("run") if text.isascii() and text.isdigit() and len(text) < 12
-    ]
+    given = state.numbers_in_address("run")
     kept = [i for i in st.session_state.get("compare/run", []) if isinstance(i, int)]
     wanted = store.runs_by_id([*given, *kept])
     wanted = [run for run in wanted if run.status == "ok"]
@@ -104,7 +110,7 @@ def _images(runs: list[StoredRun], protocol: str, metric: str, higher: bool, uni
         table = state.image_table(a.id, b.id, protocol, metric)
         tables[a.id, b.id] = table
         mean = data.paired_mean(table, higher)
-        pair = f"{data.run_label(a)} − {data.run_label(b)}"
+        pair = f"run {a.id} − run {b.id}"
         scaled = [None if v is None else v * factor for v in (mean.difference, mean.low, mean.high)]
         rows.append((pair, mean.images, *scaled, mean.wins, mean.ties, mean.losses))
         for order, (word, images) in enumerate((("better", mean.wins), ("equal", mean.ties), ("worse", mean.losses))):
@@ -121,26 +127,45 @@ def _images(runs: list[StoredRun], protocol: str, metric: str, higher: bool, uni
     )
     st.caption(
         "Mean over images of the difference image by image, with its 95 % bootstrap interval. Where the number itself "
-        "is pooled over images, as AP is, its own difference is under the tab Differences."
+        "is pooled over images, as AP is, its own difference is under Differences."
     )
-    picking.export(simple(heads, rows, title=f"{protocol} {metric}, image by image"), "comparison", "compare-images")
-    st.altair_chart(charts.wins(pd.DataFrame(outcomes, columns=["pair", "outcome", "images", "order"])))
+    place = st.container()
+    wins = charts.wins(pd.DataFrame(outcomes, columns=["pair", "outcome", "images", "order"]))
+    st.altair_chart(wins)
+    drawn = [picking.Picture.chart("Images won and lost", "comparison", wins)]
     pairs = {f"{a.id} and {b.id}": (a, b) for a, b in combinations(runs, 2)}
     a, b = pairs[state.choose("the pair", list(pairs), "pair")] if len(pairs) > 1 else next(iter(pairs.values()))
     both = tables[a.id, b.id]
     both = both[both["difference"].notna()]
-    if both.empty:
+    if len(both):
+        drawn.append(_scatter(a, b, both, protocol, metric, unit, factor))
+    else:
         st.info("These two have no image in common.")
-        return
+    with place:
+        title = f"{protocol} {metric}, image by image"
+        picking.export(
+            _stem(runs, "images"),
+            "compare-images",
+            lambda: simple(heads, rows, title=title, notes=[data.run_label(run) for run in runs]),
+            pictures=drawn,
+            bibtex=picking.cited([run.id for run in runs]),
+        )
+
+
+def _stem(runs: Sequence[StoredRun], what: str) -> str:
+    """Of the names of files about these runs."""
+    return "-".join([runs[0].dataset, what, *(str(run.id) for run in runs)])
+
+
+def _scatter(
+    a: StoredRun, b: StoredRun, both: pd.DataFrame, protocol: str, metric: str, unit: str, factor: float
+) -> picking.Picture:
+    """Two runs image by image, each point a way to the image."""
     points = pd.DataFrame(
         {"name": both["image"], "a": both["a"] * factor, "b": both["b"] * factor, "cells": both["truths"]}
     )
-    event = st.altair_chart(
-        charts.scatter(points, f"run {a.id}", f"run {b.id}", unit),
-        on_select="rerun",
-        selection_mode="picture",
-        key=f"scatter-{a.id}-{b.id}",
-    )
+    chart = charts.scatter(points, f"run {a.id}", f"run {b.id}", unit)
+    event = st.altair_chart(chart, on_select="rerun", selection_mode="picture", key=f"scatter-{a.id}-{b.id}")
     st.caption("A point is an image, its size the number of cells. Click one to see both runs on it.")
     for point in event.selection.get("picture", []):
         state.go("images", run=a.id, other=b.id, protocol=protocol, metric=metric, image=point["name"])
@@ -150,36 +175,34 @@ def _images(runs: list[StoredRun], protocol: str, metric: str, higher: bool, uni
         ":material/image_search:",
         **{"run": a.id, "other": b.id, "protocol": protocol, "metric": metric, "order": "difference"},
     )
+    return picking.Picture.chart(f"Runs {a.id} and {b.id}, a point an image", f"images-{a.id}-{b.id}", chart)
 
 
 # -- from the predictions ---------------------------------------------------------------------------------
 
 
-def _evidence(runs: list[StoredRun], protocol: str, where: object) -> dict[int, data.Evidence]:
+def _evidence(runs: list[StoredRun], protocol: str) -> dict[int, data.Evidence]:
     """Every run back at the images that all have; nothing where files are gone, and a word why."""
-    if max(run.n_images for run in runs) > AT_ONCE:
-        with where:  # type: ignore[attr-defined]
-            asked = state.switch(f"read the predictions of {max(run.n_images for run in runs)} images", "read")
-        if not asked:
-            return {}
+    most = max(run.n_images for run in runs)
+    if most > AT_ONCE and not state.switch(f"read the predictions of {most} images", "read"):
+        return {}
     try:
         shared = set.intersection(*(data.predicted_images(run) for run in runs))
         if not shared:
-            with where:  # type: ignore[attr-defined]
-                st.info("These runs have no image in common.")
+            st.info("These runs have no image in common.")
             return {}
         return {run.id: state.evidence(run, sorted(shared), protocol) for run in runs}
     except BenchError as error:
-        with where:  # type: ignore[attr-defined]
-            state.problem(error)
+        state.problem(error)
+        st.info("This part needs the predictions and the images; image by image needs the database alone.")
         return {}
 
 
-def _differences(found: Comparison, unit: str, factor: float) -> None:
-    names = found.values
+def _differences(runs: list[StoredRun], found: Comparison, unit: str, factor: float) -> None:
+    names, short = found.values, {name: f"run {id_}" for id_, name in run_names(runs).items()}
     rows = [
         (
-            f"{d.first} − {d.second}",
+            f"{short[d.first]} − {short[d.second]}",
             *(None if v is None else v * factor for v in (d.difference, d.low, d.high)),
             *(d.p, d.p_holm, d.distinct),
         )
@@ -200,8 +223,11 @@ def _differences(found: Comparison, unit: str, factor: float) -> None:
         ranked, hide_index=True, column_config={ranked.columns[2]: st.column_config.NumberColumn(format="%.2f")}
     )
     st.caption("Runs that cannot be told apart share a rank.")
+    drawn = []
     if frame["low"].notna().any():
-        st.altair_chart(charts.differences(frame, unit))
+        chart = charts.differences(frame, unit)
+        st.altair_chart(chart)
+        drawn.append(picking.Picture.chart("Differences with intervals", _stem(runs, "differences"), chart))
     st.dataframe(
         frame.rename(columns={"p_holm": "p (Holm)", "distinct": "told apart"}),
         hide_index=True,
@@ -217,22 +243,36 @@ def _differences(found: Comparison, unit: str, factor: float) -> None:
         "the same as `bench compare`."
     )
     picking.export(
-        simple(columns, rows, title=f"{found.protocol} {found.metric}"), "differences", "compare-differences"
+        _stem(runs, "differences"),
+        "compare-differences",
+        lambda: simple(
+            columns, rows, title=f"{found.protocol} {found.metric}, differences in {unit}", notes=list(names)
+        ),
+        pictures=drawn,
+        bibtex=picking.cited([run.id for run in runs]),
     )
 
 
-def _curves(named: dict[str, data.Evidence]) -> None:
+def _curves(runs: list[StoredRun], named: dict[str, data.Evidence]) -> None:
     frame = data.curves(named)
     scaled = frame.assign(**{name: 100 * frame[name] for name in ("value", "low", "high")})
-    st.altair_chart(charts.curves(scaled, list(named)))
+    chart = charts.curves(scaled, list(named))
+    st.altair_chart(chart)
     st.caption(
         "Pooled over images, with 95 % bootstrap bands. F1 = 2 TP / (2 TP + FP + FN); TP / (TP + FP + FN) is called "
         "average precision by the Data Science Bowl and StarDist. Scores play no part."
     )
-    picking.export(simple(list(frame.columns), frame.values.tolist()), "curves", "compare-curves")
+    stem = _stem(runs, "curves")
+    picking.export(
+        stem,
+        "compare-curves",
+        lambda: simple(list(frame.columns), frame.values.tolist(), title="F1 and TP / (TP + FP + FN) over IoU"),
+        pictures=[picking.Picture.chart("Curves", stem, chart)],
+        bibtex=picking.cited([run.id for run in runs]),
+    )
 
 
-def _cells(named: dict[str, data.Evidence]) -> None:
+def _cells(runs: list[StoredRun], named: dict[str, data.Evidence]) -> None:
     left, _ = st.columns([3, 7])
     threshold = state.slide("found if IoU is above", 0.5, 0.95, "iou", default=0.5, step=0.05, where=left)
     sizes = data.by_size(named, threshold)
@@ -244,9 +284,26 @@ def _cells(named: dict[str, data.Evidence]) -> None:
         **{name: 100 * sizes[name] for name in ("value", "low", "high")},
     )
     st.markdown("**By cell size:** share of the annotated cells that are found, in five classes of equally many cells")
-    st.altair_chart(charts.by_size(shown, list(named)))
+    by_size = charts.by_size(shown, list(named))
+    st.altair_chart(by_size)
     density = data.by_density(named, threshold)
     st.markdown("**By density:** F1 of each image beside its number of cells")
-    st.altair_chart(
-        charts.by_density(density.rename(columns={"image": "name"}).assign(value=100 * density["value"]), list(named))
+    by_density = charts.by_density(
+        density.rename(columns={"image": "name"}).assign(value=100 * density["value"]), list(named)
+    )
+    st.altair_chart(by_density)
+    columns = ["run", "from", "to", "cells", "value", "low", "high"]
+    picking.export(
+        _stem(runs, "cell-size"),
+        "compare-cells",
+        lambda: simple(
+            columns,
+            sizes[columns].values.tolist(),
+            title=f"Share of the cells found at IoU > {threshold:g}, by area in pixels",
+        ),
+        pictures=[
+            picking.Picture.chart("By cell size", _stem(runs, "cell-size"), by_size),
+            picking.Picture.chart("By density", _stem(runs, "density"), by_density),
+        ],
+        bibtex=picking.cited([run.id for run in runs]),
     )

@@ -17,16 +17,16 @@ MOST = 12
 def show() -> None:
     """Draw the page."""
     st.title("Across data sets", anchor=False)
-    left, right = st.columns([3, 7])
+    left, right = st.columns([3, 7], vertical_alignment="bottom")
     schedule = state.choose("schedule", ["paper", "short", "smoke"], "schedule", where=left)
-    right.space("small")
     synthetic = state.switch("generated images instead of real ones", "synthetic", where=right)
     overview = data.overview(state.store(), schedule, synthetic)
     if not overview.methods:
         st.info(
             "No complete run of this schedule is stored on "
             + ("generated" if synthetic else "real")
-            + " images. Controls never rank; smoke and limited runs are no complete ones."
+            + " images. Controls never rank; smoke and limited runs are no complete ones. Submissions are shown with "
+            "the schedule paper."
         )
         return
     methods = state.choose_some(
@@ -59,6 +59,13 @@ def show() -> None:
         alt="Values of every method on every data set",
     )
     st.caption("Mean over seeds, by the number that ranks each data set. Missing: no complete run there.")
+    exceptions = _exceptions(overview, methods)
+    for exception in exceptions:
+        st.caption(state.safe(exception))
+    bibtex = picking.cited([run_id for method in methods for run_id in overview.runs[method]])
+    picking.export(
+        "values", "values", lambda: simple(list(shown.columns), shown.values.tolist(), notes=exceptions), bibtex=bibtex
+    )
     found = overview.across(methods)
     if not found.datasets:
         st.info(
@@ -81,7 +88,8 @@ def show() -> None:
         | {name: number(format="%.1f") for name in ("Borda", *found.datasets)},
         alt="Mean ranks",
     )
-    picking.export(simple(heads, rows, title=f"Mean rank over {', '.join(found.datasets)}"), "across", "across")
+    place = st.container()
+    title = f"Mean rank over {', '.join(found.datasets)}"
     if found.left_out:
         st.caption(
             "Left out, because a method has no value there: "
@@ -89,16 +97,37 @@ def show() -> None:
                 f"{state.safe(name)} (lacks {state.safe(', '.join(lack))})" for name, lack in found.left_out.items()
             )
         )
-    if found.critical_difference is None:
+    chart = None if found.critical_difference is None else charts.critical_difference(found)
+    pictures = [] if chart is None else [picking.Picture.chart("Critical difference", "critical-difference", chart)]
+    with place:
+        picking.export("across", "across", lambda: simple(heads, rows, title=title), pictures=pictures, bibtex=bibtex)
+    if chart is None:
         st.info("A critical difference needs two methods and two data sets in common, or more.")
         return
     st.subheader("Critical difference", anchor=False)
-    st.altair_chart(charts.critical_difference(found))
+    st.altair_chart(chart)
     st.caption(
         f"Mean ranks that differ by less than {found.critical_difference:.2f} cannot be told apart at 95 % (Nemenyi); "
         f"such methods are joined by a bar. Friedman's test of all being equal: p = {found.friedman_p:.3g}. After "
         "Demšar, JMLR 7 (2006); with few data sets the test is weak."
     )
+
+
+def _exceptions(overview: data.Overview, methods: list[str]) -> list[str]:
+    """Which values are not of a method's default settings, and which are left out; a line each."""
+    found = []
+    other = [
+        f"{name} on {label}: {', '.join(f'{setting}={value}' for setting, value in changed.items())}"
+        for label, by_method in overview.changed.items()
+        for name, changed in by_method.items()
+        if name in methods
+    ]
+    if other:
+        found.append("Not with the default settings, of which there is no run: " + "; ".join(other))
+    known = [f"{', '.join(names)} on {label}" for label, names in overview.left_out.items() if names]
+    if known:
+        found.append("Left out, said to be trained on the data set beyond its training split: " + "; ".join(known))
+    return found
 
 
 def _widest(overview: data.Overview) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from bench.imaging import HIGH_PERCENTILE, LOW_PERCENTILE
 from bench.metrics.verdicts import LOWEST
 from bench.report.escape import visible
 from bench.report.numbers import shown_unit
-from bench.report.tables import simple
+from bench.report.tables import Table, simple
 from bench.store import StoredRun
 from leaderboard import data, state, viewer
 from leaderboard.theme import VERDICTS
@@ -147,13 +148,13 @@ def _image(table: pd.DataFrame, run: StoredRun, other: StoredRun | None, metric:
             st.session_state["images/picked"] = picked
             if picked and picked[0] < len(names):
                 at = picked[0]
-        listed = shown[["image", "truths", "a", "b", "difference"]].itertuples(index=False)
-        picking.export(simple(("image", "cells", "A", "B", "A - B"), [tuple(r) for r in listed]), "images", "images")
+        _list_export(shown, run, other, metric, unit)
     line = st.container(horizontal=True, vertical_alignment="center")
     back = line.button("Previous", icon=":material/arrow_back:", help="the next worse, or whatever comes before")
     forth = line.button("Next", icon=":material/arrow_forward:")
     if back or forth:
         st.session_state["images/step"] = -1 if back else 1
+        st.query_params.pop(viewer.ZOOM, None)
         st.session_state[key] = names[at]
         st.query_params["image"] = names[at]
         st.rerun()
@@ -167,6 +168,20 @@ def _image(table: pd.DataFrame, run: StoredRun, other: StoredRun | None, metric:
             words.append(f"run {of.id}: {state.safe(metric)} {number}")
     line.markdown(" · ".join(words))
     return names[at]
+
+
+def _list_export(shown: pd.DataFrame, run: StoredRun, other: StoredRun | None, metric: str, unit: str) -> None:
+    heads = ["image", "cells", f"run {run.id}", "right", "false", "not found"]
+    columns = ["image", "truths", "a", "tp", "fp", "fn"]
+    if other is not None:
+        heads, columns = [*heads, f"run {other.id}", "difference"], [*columns, "b", "difference"]
+    runs = [run.id] if other is None else [run.id, other.id]
+
+    def table() -> Table:
+        plain = shown[columns].astype(object).where(shown[columns].notna(), None)
+        return simple(heads, plain.values.tolist(), title=f"{run.dataset}, {metric} [{unit}], image by image")
+
+    picking.export("-".join([run.dataset, "images", *map(str, runs)]), "images", table, bibtex=picking.cited(runs))
 
 
 def _pictures(run: StoredRun, other: StoredRun | None, image: str) -> None:
@@ -207,17 +222,19 @@ def _pictures(run: StoredRun, other: StoredRun | None, image: str) -> None:
         "Wheel or + and - to zoom, drag or arrow keys to move, 0 or a double click to see all, o to hide the outlines; "
         "hold the pointer over a cell for its IoU. Overlaps are resolved as the protocols for label images do."
     )
-    with st.popover("Export", icon=":material/download:"):
-        for number, panel in enumerate(panels):
-            st.download_button(
-                f"SVG, {visible(panel['title'])}"[:60],
-                lambda panel=panel: viewer.as_svg(content, panel),
-                file_name=f"image-{number}.svg",
-                mime="image/svg+xml",
-                key=f"svg-{number}",
-                on_click="ignore",
-                width="stretch",
-            )
+    _export(content, panels, image)
+
+
+def _export(content: dict[str, Any], panels: list[dict[str, Any]], image: str) -> None:
+    """The pictures as files: all side by side as they are shown, and each by itself."""
+    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", image).strip("-")[:60] or "image"
+    sets = [("As shown, side by side", stem, panels)] if len(panels) > 1 else []
+    sets += [(panel["title"], f"{stem}-{number}", [panel]) for number, panel in enumerate(panels, start=1)]
+    pictures = [
+        picking.Picture(title, name, lambda form, chosen=chosen: viewer.picture(content, chosen, form))
+        for title, name, chosen in sets
+    ]
+    picking.export(stem, "pictures", pictures=pictures)
 
 
 def _legend(panels: list[dict[str, Any]]) -> None:

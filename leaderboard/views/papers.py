@@ -5,7 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from bench.data.reported import papers as printed
 from bench.report import charts
+from bench.report.bibtex import bibliography
 from bench.report.numbers import shown_unit
 from bench.report.tables import simple
 from leaderboard import data, state
@@ -19,7 +21,7 @@ def show() -> None:
     if found.empty:
         st.info("No number of a paper is stored in this database yet.")
         return
-    columns = st.columns([3, 3, 4])
+    columns = st.columns([3, 3, 4], vertical_alignment="bottom")
     paper = state.choose("paper", ["all", *data.unique(found["paper"])], "paper", where=columns[0])
     dataset = state.choose("data set", ["all", *data.unique(found["dataset"])], "data", where=columns[1])
     only = state.switch("only what was measured here too", "measured", where=columns[2])
@@ -39,9 +41,11 @@ def show() -> None:
     both = shown[shown["measured"].notna() & (shown["unit"] == "%")]
     measured = int(found["measured"].notna().sum())
     st.caption(
-        f"{len(found)} printed numbers, {measured} with a complete run here, of the paper's schedule and on real "
-        "images. A difference stands only where images, split and rule are the same, as far as the paper says."
+        f"{len(found)} printed numbers, {measured} with a complete run here, of the paper's schedule, by the method's "
+        "default settings and on real images. A difference stands only where images, split and rule are the same, as "
+        "far as the paper says."
     )
+    pictures = []
     if len(both):
         drawn = pd.DataFrame(
             {
@@ -52,7 +56,9 @@ def show() -> None:
                 "comparable": ["comparable" if c else "not comparable" for c in both["comparable"]],
             }
         )
-        st.altair_chart(charts.reported(drawn, "%"))
+        chart = charts.reported(drawn, "%")
+        st.altair_chart(chart)
+        pictures.append(picking.Picture.chart("Measured beside reported", "reported", chart))
     columns_shown = [
         *("paper", "table", "method", "dataset", "split", "protocol", "metric", "reported", "measured", "difference"),
         *("unit", "comparable", "runs", "note", "wording", "hardware"),
@@ -69,8 +75,10 @@ def show() -> None:
         | {
             "difference": number(format="%+.1f"),
             "dataset": "data set",
+            "method": st.column_config.TextColumn(width=190),
             "runs": number(help="behind the measured mean"),
         },
+        height=min(38 + 35 * len(table), 720),
         placeholder="–",
         alt="Printed numbers beside measured ones",
     )
@@ -80,4 +88,11 @@ def show() -> None:
             run_id = int(found["run_id"].iloc[row])
             state.link("run", f"Run {run_id}", ":material/receipt_long:", run=run_id)
     rows = table.astype(object).where(table.notna(), None).values.tolist()
-    picking.export(simple(columns_shown, rows, title="Reported against measured"), "reported", "papers")
+    names = data.unique(found["paper"])
+    picking.export(
+        "reported",
+        "papers",
+        lambda: simple(columns_shown, rows, title="Reported against measured"),
+        pictures=pictures,
+        bibtex=lambda: bibliography([], [], [p.bibtex for p in printed() if p.paper in names]),
+    )

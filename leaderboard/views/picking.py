@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
+from bench.report import charts
 from bench.report.bibtex import bibliography
 from bench.report.boards import leaderboard_table
 from bench.report.tables import Table, render
@@ -20,9 +23,33 @@ EXPORTS = {"csv": ("CSV", "csv"), "markdown": ("Markdown", "md"), "latex": ("LaT
 """Format of :mod:`bench.report.tables` to its name and the ending of its files."""
 
 
+MOST_RUNS = 1000
+"""Runs up to which all boards are packed on request: some seven seconds and 4 MB."""
+
+
+def _finished() -> list[StoredDataset]:
+    """The versions that are offered: those with finished runs, unless there is no other."""
+    return [v for v in state.versions() if v.splits] or state.versions()
+
+
+def _splits(version: StoredDataset) -> list[str]:
+    return sorted(version.splits, key=lambda s: (s != "test", -version.splits[s], s))
+
+
+def first_board() -> None:
+    """Have the board remembered that an address without a word opens.
+
+    Raises:
+        BenchError: there is no database, or none of ours.
+    """
+    for version in _finished()[:1]:
+        for split in _splits(version)[:1]:
+            state.board(data.Asked(version.name, version.content_hash, split))
+
+
 def version_picker(where: Any = st) -> StoredDataset:
-    """Which data set version; those with finished runs only, unless there is no other."""
-    versions = [v for v in state.versions() if v.splits] or state.versions()
+    """Which data set version."""
+    versions = _finished()
     return state.choose(
         "data set version",
         versions,
@@ -42,7 +69,7 @@ def board_picker(*, superseded: bool = False) -> tuple[StoredDataset, data.Asked
     if not version.splits:
         st.info(f"No run on {state.safe(version.title)} has finished. Why they failed is on the Run page.")
         return None
-    splits = sorted(version.splits, key=lambda s: (s != "test", -version.splits[s], s))
+    splits = _splits(version)
     split = state.choose(
         "split", splits, "split", shown=lambda s: f"{s} ({version.splits[s]})", always=True, where=row, width=120
     )
@@ -103,40 +130,118 @@ def run_picker(
     return None if chosen is None else by_id[chosen]
 
 
-def export(table: Table, name: str, key: str, run_ids: Sequence[int] = ()) -> None:
-    """Buttons that give a table to take away; with ``run_ids``, what it cites as well."""
+@dataclass(frozen=True)
+class Picture:
+    """A picture that a view shows, and how it is made as a file.
+
+    Attributes:
+        title: on its buttons.
+        stem: of its files' names.
+        make: makes it, given ``svg`` or ``png``; called when somebody takes it away, not before.
+    """
+
+    title: str
+    stem: str
+    make: Callable[[str], bytes]
+
+    @classmethod
+    def chart(cls, title: str, stem: str, chart: Any) -> Picture:
+        """Of an Altair chart."""
+        return cls(title, stem, lambda form: charts.picture(chart, form))
+
+
+PICTURES = {"png": ("PNG", "image/png"), "svg": ("SVG", "image/svg+xml")}
+"""Format of a picture to its name and media type."""
+
+
+def export(
+    name: str,
+    key: str,
+    table: Callable[[], Table] | None = None,
+    *,
+    pictures: Sequence[Picture] = (),
+    bibtex: Callable[[], str] | None = None,
+    site: bool = False,
+) -> None:
+    """The place where a view is taken away; nothing is made before a button is pressed.
+
+    Args:
+        name: of the files, without ending.
+        key: of this place on its page.
+        table: makes what is listed.
+        pictures: what is drawn.
+        bibtex: makes the entries of what is shown.
+        site: whether all boards are offered as web pages.
+    """
     with st.popover("Export", icon=":material/download:"):
-        for format_, (title, ending) in EXPORTS.items():
-            st.download_button(
-                title,
-                lambda format_=format_: render(table, format_),
-                file_name=f"{name}.{ending}",
-                mime="text/plain",
-                key=f"{key}-{format_}",
-                on_click="ignore",
-                width="stretch",
-            )
-        if len(run_ids):
-            st.download_button(
-                "BibTeX",
-                lambda: bibliography(*state.store().cited(run_ids)),
-                file_name=f"{name}.bib",
-                mime="text/plain",
-                key=f"{key}-bibtex",
-                on_click="ignore",
-                width="stretch",
-                help="the methods' papers and the data set",
-            )
+        if table is not None:
+            st.caption("Table")
+            line = st.container(horizontal=True)
+            for form, (title, ending) in EXPORTS.items():
+                _file(line, title, lambda form=form: render(table(), form), f"{name}.{ending}", f"{key}-{form}")
+            if bibtex is not None:
+                _file(line, "BibTeX", bibtex, f"{name}.bib", f"{key}-bibtex", help="the papers and the data sets")
+        drawable = importlib.util.find_spec("vl_convert") is not None
+        for number, picture in enumerate(pictures):
+            st.caption(state.safe(picture.title))
+            line = st.container(horizontal=True)
+            for form, (title, mime) in PICTURES.items():
+                _file(
+                    line,
+                    title,
+                    lambda picture=picture, form=form: picture.make(form),
+                    f"{picture.stem}.{form}",
+                    f"{key}-{number}-{form}",
+                    mime=mime,
+                    disabled=not drawable,
+                    help=None if drawable else "needs vl-convert: pip install 'cellseg-bench[board]'",
+                )
+        if site:
+            _site(key)
 
 
-def board_export(frame: pd.DataFrame, key: str) -> None:
-    """The same of a board."""
+def _file(where: Any, label: str, make: Callable[[], str | bytes], name: str, key: str, **more: Any) -> None:
+    more = {"mime": "text/plain", **more}
+    where.download_button(label, make, file_name=name, key=key, on_click="ignore", **more)
+
+
+def _site(key: str) -> None:
+    """Every board as web pages, as long as making them takes seconds."""
+    st.caption("All boards and runs as web pages that need no server")
+    runs = sum(sum(version.splits.values()) for version in state.versions())
+    if runs <= MOST_RUNS:
+        _file(st, "ZIP", state.site, "board.zip", f"{key}-zip", mime="application/zip", help=f"{runs} runs")
+        return
+    st.markdown(f"This database holds {runs} runs; up to {MOST_RUNS} are packed here. Type instead:")
+    st.code("bench export --html DIR", language="bash")
+
+
+def cited(run_ids: Sequence[int]) -> Callable[[], str]:
+    """Makes the BibTeX of some runs: their methods' papers and their data sets."""
+    store = state.store()
+    return lambda: bibliography(*store.cited(run_ids))
+
+
+def board_export(
+    frame: pd.DataFrame,
+    key: str,
+    *,
+    columns: Sequence[str] | None = None,
+    pictures: Sequence[Picture] = (),
+    site: bool = False,
+) -> None:
+    """The same of a board's rows, in their order; ``columns`` are those of the Markdown and LaTeX tables."""
+
+    def table() -> Table:
+        shown = frame.assign(badges=frame["badges"].map(", ".join))
+        shown.attrs = about
+        return leaderboard_table(shown, columns=columns)
+
     about = frame.attrs
-    shown = frame.assign(badges=frame["badges"].map(", ".join))
-    shown.attrs = about
-    export(
-        leaderboard_table(shown),
-        f"{about['dataset']}-{about['split']}-{about['protocol']}",
-        key,
-        frame["run_id"].tolist(),
-    )
+    run_ids = frame["run_id"].tolist()
+    export(board_stem(about), key, table, pictures=pictures, bibtex=cited(run_ids), site=site)
+
+
+def board_stem(about: Mapping[Any, Any]) -> str:
+    """Of the names of a board's files."""
+    return f"{about['dataset']}-{about['split']}-{about['protocol']}"

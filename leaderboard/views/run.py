@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,12 +11,12 @@ import streamlit as st
 
 from bench.errors import BenchError
 from bench.report import charts
-from bench.report.boards import results_table
+from bench.report.boards import results_table, runs_table
 from bench.report.escape import visible
 from bench.report.numbers import quantity, shown_unit
+from bench.report.tables import Table, simple
 from bench.store import Store, StoredRun
 from bench.store.files import RunFiles
-from bench.store.leaderboard import badges
 from bench.store.views import Provenance
 from leaderboard import data, state
 from leaderboard.theme import BADGES
@@ -24,6 +24,14 @@ from leaderboard.views import picking
 
 LISTED = 500
 """Runs that are listed where none is named; the newest."""
+
+PARTS = {
+    "numbers": "Numbers",
+    "training": "Training",
+    "settings": "Settings",
+    "provenance": "Provenance",
+    "log": "Log",
+}
 
 
 def show() -> None:
@@ -42,16 +50,16 @@ def show() -> None:
     st.code(visible(run.command), language="bash", wrap_lines=True)
     if run.dirty:
         st.caption("The checkout had changes that were not committed: this commit alone may not give the same numbers.")
-    numbers, training, settings, provenance, log = st.tabs(["Numbers", "Training", "Settings", "Provenance", "Log"])
-    with numbers:
+    part = state.choose_part("part", PARTS)
+    if part == "numbers":
         _numbers(store, run, details)
-    with training:
+    elif part == "training":
         _training(run)
-    with settings:
-        _settings(details)
-    with provenance:
+    elif part == "settings":
+        _settings(run, details)
+    elif part == "provenance":
         _provenance(run, details)
-    with log:
+    else:
         _log(run)
 
 
@@ -59,7 +67,7 @@ def _list(store: Store, wanted: int | None) -> None:
     st.title("Runs", anchor=False)
     if wanted is not None:
         st.warning(f"There is no run {wanted} in this database.", icon=":material/warning:")
-    left, middle, right = st.columns([3, 2, 2])
+    left, middle, right = st.columns([3, 2, 2], vertical_alignment="bottom")
     versions = state.versions()
     names = ["all", *data.unique(v.name for v in versions)]
     name = state.choose("data set", names, "data", where=left)
@@ -71,6 +79,7 @@ def _list(store: Store, wanted: int | None) -> None:
         include_superseded=superseded,
         limit=LISTED,
     )
+    badges = store.badges(runs)
     table = pd.DataFrame(
         {
             "run": [run.id for run in runs],
@@ -80,7 +89,7 @@ def _list(store: Store, wanted: int | None) -> None:
             "schedule": [run.schedule for run in runs],
             "seed": [run.seed for run in runs],
             "status": [_status(run) for run in runs],
-            "badges": [badges(run, run.source) for run in runs],
+            "badges": [badges[run.id] for run in runs],
             "started": [run.started for run in runs],
             "failure": [(run.failure or "").split("\n")[0] for run in runs],
         }
@@ -99,6 +108,7 @@ def _list(store: Store, wanted: int | None) -> None:
         alt="Runs, the newest first",
     )
     st.caption("Tick a run to open it." + (f" The newest {LISTED} are listed." if len(runs) == LISTED else ""))
+    picking.export("runs", "runs-export", lambda: runs_table(runs, title="Runs", badges=badges), bibtex=_cited(runs))
     for row in event.selection.rows:
         if row < len(runs):
             state.go("run", run=runs[row].id)
@@ -110,9 +120,7 @@ def _status(run: StoredRun) -> str:
 
 def _head(store: Store, run: StoredRun) -> None:
     st.title(f"Run {run.id}: {state.safe(run.title)}", anchor=False)
-    found = badges(run, run.source)
-    marks = store.marks([run.id]).get(run.id, {})
-    found += ["demo"] if marks.get("demo") else []
+    found = list(store.badges([run])[run.id])
     if run.status == "failed":
         found.insert(0, "failed")
     drawn = " ".join(f":{BADGES.get(name, ('red', ''))[0]}-badge[{name}]" for name in found)
@@ -190,8 +198,12 @@ def _numbers(store: Store, run: StoredRun, details: Provenance) -> None:
             label = f"Images behind {state.safe(chosen.protocol)} {state.safe(chosen.metric)}"
             icon = ":material/image_search:"
             state.link("images", label, icon, run=run.id, protocol=chosen.protocol, metric=chosen.metric)
-    frame = store.results(run_ids=[run.id], include_superseded=True)
-    picking.export(results_table(frame, title=f"Run {run.id}: {run.title}"), f"run-{run.id}", "run")
+
+    def exported() -> Table:
+        frame = store.results(run_ids=[run.id], include_superseded=True)
+        return results_table(frame, title=f"Run {run.id}: {run.title}")
+
+    picking.export(f"run-{run.id}", "run", exported, bibtex=_cited([run]))
 
 
 def _training(run: StoredRun) -> None:
@@ -212,14 +224,30 @@ def _training(run: StoredRun) -> None:
         st.info("There are no training curves: nothing was trained, or the run's folder is not on this machine.")
         return
     frame = pd.DataFrame(rows, columns=["stage", "step", "name", "value"])
-    for stage, part in frame.groupby("stage", sort=False):
+    pictures = []
+    for number, (stage, part) in enumerate(frame.groupby("stage", sort=False)):
         if stage:
             st.markdown(f"**{state.safe(stage)}**")
         step = max(1, len(part) // 4000)
-        st.altair_chart(charts.training(part.iloc[::step]))
+        chart = charts.training(part.iloc[::step])
+        st.altair_chart(chart)
+        title = f"Losses, {stage}" if stage else "Losses"
+        pictures.append(picking.Picture.chart(title, f"run-{run.id}-losses-{number}", chart))
+    title = f"Losses of run {run.id}"
+    picking.export(
+        f"run-{run.id}-training",
+        "training",
+        lambda: simple(("stage", "step", "name", "value"), rows, title=title),
+        pictures=pictures,
+        bibtex=_cited([run]),
+    )
 
 
-def _settings(details: Provenance) -> None:
+def _cited(runs: Sequence[StoredRun]) -> Callable[[], str]:
+    return picking.cited([run.id for run in runs])
+
+
+def _settings(run: StoredRun, details: Provenance) -> None:
     settings = {str(k): _plain(v) for k, v in details.method.params.items()}
     if not settings:
         st.info("This method has no settings.")
@@ -229,6 +257,24 @@ def _settings(details: Provenance) -> None:
         hide_index=True,
         height=min(38 + 35 * len(settings), 560),
     )
+    title = f"Settings of run {run.id}: {run.title}"
+    picking.export(
+        f"run-{run.id}-settings",
+        "settings",
+        lambda: simple(("setting", "value"), list(settings.items()), title=title),
+        bibtex=_cited([run]),
+    )
+
+
+def _operating_point(chosen: Any) -> str | None:
+    """From which confidence detections count in the protocols that know none, and what that was chosen on."""
+    if not isinstance(chosen, Mapping):
+        return None
+    value = chosen.get("value")
+    best = f", where {chosen.get('metric')} is {100 * value:.1f} %" if isinstance(value, float) else ""
+    images = chosen.get("images")
+    by = f"chosen on {images} images of {chosen.get('split')}" if images else chosen.get("split")
+    return f"{chosen.get('min_score')}, {by}{best}"
 
 
 def _provenance(run: StoredRun, details: Provenance) -> None:
@@ -242,7 +288,10 @@ def _provenance(run: StoredRun, details: Provenance) -> None:
             "weights, sha256": run.weights_sha256,
             "data set version": run.content_hash,
             "peak memory": quantity(run.peak_memory_bytes, "bytes"),
+            "counted from confidence": _operating_point(details.arguments.get("operating_point")),
             "also trained on": details.arguments.get("further_data"),
+            "weights said to be trained on": details.arguments.get("trained_on"),
+            "changed from the method's defaults": details.arguments.get("changed"),
         },
         "method": {
             "name": run.method,
@@ -255,10 +304,12 @@ def _provenance(run: StoredRun, details: Provenance) -> None:
         "packages": dict(details.environment.packages),
     }
     left, right = st.columns(2)
+    every: list[tuple[str, str, str]] = []
     for name, values in facts.items():
         shown = {k.replace("_", " "): _plain(v) for k, v in values.items() if v not in (None, "", [], {})}
         if not shown:
             continue
+        every += [(name, what, value) for what, value in shown.items()]
         with left if name in ("run", "method") else right:
             st.markdown(f"**{name}**")
             st.dataframe(
@@ -274,6 +325,13 @@ def _provenance(run: StoredRun, details: Provenance) -> None:
             hide_index=True,
             key="provenance-files",
         )
+    title = f"Provenance of run {run.id}: {run.title}"
+    picking.export(
+        f"run-{run.id}-provenance",
+        "provenance",
+        lambda: simple(("of", "what", "value"), every, title=title),
+        bibtex=_cited([run]),
+    )
 
 
 def _log(run: StoredRun) -> None:
@@ -282,7 +340,9 @@ def _log(run: StoredRun) -> None:
         st.info("There is no log: the run wrote none, or its folder is not on this machine.")
     for name, text in found.items():
         st.markdown(f"**{state.safe(name)}**")
-        st.code("\n".join(visible(line) for line in text.splitlines()) or " ", language=None, height=400)
+        shown = "\n".join(visible(line) for line in text.splitlines())
+        st.code(shown or " ", language=None, height=400 if len(text) > 2_000 else "content")
+        st.download_button("Text", shown, f"run-{run.id}-{name}", on_click="ignore", icon=":material/download:")
 
 
 def _plain(value: Any) -> str:

@@ -51,9 +51,8 @@ def show() -> None:
         return
     best = _with_attrs(chosen.head(MOST), about)
     drawn = speed.points(best)
-    event = st.altair_chart(
-        charts.speed(drawn, speed.axis_title(best), logarithmic), on_select="rerun", key="speed", selection_mode="run"
-    )
+    chart = charts.speed(drawn, speed.axis_title(best), logarithmic)
+    event = st.altair_chart(chart, on_select="rerun", key="speed", selection_mode="run")
     st.caption(
         "The dashed line is the Pareto front: no other run is both faster and better. Bars are 95 % intervals: over "
         "images upwards, of the median time sideways. Wheel to zoom, drag to move, double click to go back; click a "
@@ -65,7 +64,8 @@ def show() -> None:
         state.go("run", run=int(point["run_id"]))
     with st.expander("As a table"):
         st.dataframe(drawn.drop(columns="badge"), hide_index=True)
-    picking.board_export(chosen.pipe(_with_attrs, about), "speed")
+    picture = picking.Picture.chart("Speed against accuracy", f"{picking.board_stem(about)}-speed", chart)
+    picking.board_export(chosen.pipe(_with_attrs, about), "speed", pictures=[picture])
 
 
 def _with_attrs(frame: pd.DataFrame, about: dict[str, object]) -> pd.DataFrame:

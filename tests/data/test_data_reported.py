@@ -10,7 +10,9 @@ import pytest
 from bench.api import DataError
 from bench.data import reported
 from bench.data.cards import CARDS_VARIABLE, load_card
+from bench.engine import timing
 from bench.metrics import make_protocols
+from bench.registry import registry
 
 TEXTS = {
     "Yi et al. 2018": "yi2018-neural-cells-ssd.txt",
@@ -37,16 +39,59 @@ def test_every_row_is_printed_in_its_paper(paper: reported.PaperFile, shared_dat
             assert " ".join(row.values) in whole, (table.name, row.method)
 
 
-def test_every_number_points_at_a_metric_a_card_and_a_split():
+@pytest.mark.parametrize("paper", reported.papers(), ids=lambda paper: paper.paper)
+def test_the_protocol_is_quoted(paper: reported.PaperFile, shared_data: Path):
+    """What stands between the ellipses are the paper's own words, in their order."""
+    text = _plain((shared_data.parent / "papers" / TEXTS[paper.paper]).read_text())
+    for table in paper.tables:
+        place = 0
+        for part in table.wording.split(" [...] "):
+            place = text.find(_plain(part), place)
+            assert place >= 0, (table.name, part)
+        assert len(table.wording.split()) < 60, "a short quotation"
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace("$", "").split()).casefold()
+
+
+def test_every_number_can_stand_beside_a_measured_one_or_says_why_not():
+    """Its card, split, protocol, metric and counterpart exist here, so that a run of that name matches it."""
+    methods = registry().methods
+    alone = set()
     for record in reported.reported_results():
         card = load_card(record.dataset)
-        assert not record.split or record.split in card.split_names
-        if record.protocol != "timing":
-            metrics = {m.name: m for m in make_protocols([record.protocol], card.task.classes or ("a", "b"))[0].metrics}
-            assert record.metric in metrics, record
-            assert metrics[record.metric].unit == record.unit
+        assert record.split in card.split_names, record
+        if record.protocol == timing.PROTOCOL:
+            units = {result.metric: result.unit for result in timing.summary([1.0], None)}
+        else:
+            assert record.protocol in [protocol.name for protocol in card.protocols], record
+            (protocol,) = make_protocols([record.protocol], card.task.classes or ("a", "b"))
+            units = {spec.name: spec.unit for spec in protocol.metrics}
+        assert units[record.metric] == record.unit, record
         if record.unit == "fraction":
             assert 0 <= record.value <= 1
+        if record.counterpart:
+            assert record.counterpart in methods, record
+            assert "paper" in methods[record.counterpart].method.schedules, record
+        else:
+            alone.add(record.method)
+        assert record.comparable or record.note, record
+    assert alone == {"Cascade Mask R-CNN, without pseudo-labels"}
+
+
+def test_what_is_comparable():
+    found: dict[str, list[bool]] = {}
+    for record in reported.reported_results():
+        found.setdefault(record.paper, []).append(record.comparable)
+    counts = {paper: (sum(comparable), len(comparable)) for paper, comparable in found.items()}
+    assert counts == {
+        "Yi et al. 2018": (8, 20),
+        "Guo 2022": (0, 2),
+        "Lin and Norouzi 2022": (0, 15),
+        "Instance-U-Net": (18, 24),
+        "Khalid et al. 2022": (108, 108),
+    }
 
 
 def test_percent_and_seconds_become_fractions_and_milliseconds():
@@ -63,7 +108,7 @@ def test_percent_and_seconds_become_fractions_and_milliseconds():
 def test_a_broken_file_is_named(tmp_path: Path, monkeypatch, values: str, problem: str):
     (tmp_path / "reported").mkdir()
     file = tmp_path / "reported" / "mine.toml"
-    column = '{ printed = "AP", protocol = "coco", metric = "AP", unit = "percent" }'
+    column = '{ printed = "AP", protocol = "coco", metric = "AP", unit = "percent", note = "mine" }'
     file.write_text(
         f'paper = "Mine"\nbibtex = ""\n[[tables]]\nname = "1"\ndataset = "neural"\nwording = ""\n'
         f'columns = [{column}, {column}]\nrows = [{{ method = "m", values = {values} }}]\n'
@@ -72,3 +117,25 @@ def test_a_broken_file_is_named(tmp_path: Path, monkeypatch, values: str, proble
     with pytest.raises(DataError, match=problem) as caught:
         reported.reported_results()
     assert "mine.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "row", "split", "problem"),
+    [
+        ("comparable = true", 'counterpart = "mnc"', "", "comparable, but there is no split"),
+        ("comparable = true", "", 'split = "test"', "comparable, but there is no counterpart"),
+        ("comparable = false", 'counterpart = "mnc"', 'split = "test"', "not comparable"),
+    ],
+)
+def test_a_number_that_cannot_be_compared_says_why(
+    tmp_path: Path, monkeypatch, column: str, row: str, split: str, problem: str
+):
+    (tmp_path / "reported").mkdir()
+    (tmp_path / "reported" / "mine.toml").write_text(
+        f'paper = "Mine"\nbibtex = ""\n[[tables]]\nname = "1"\ndataset = "neural"\nwording = ""\n{split}\n'
+        f'columns = [{{ printed = "AP", protocol = "coco", metric = "AP", unit = "percent", {column} }}]\n'
+        f'rows = [{{ method = "m", values = ["1.0"]{", " if row else ""}{row} }}]\n'
+    )
+    monkeypatch.setenv(CARDS_VARIABLE, str(tmp_path))
+    with pytest.raises(DataError, match=problem):
+        reported.reported_results()

@@ -33,6 +33,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
     import streamlit as st
 
     def open_(db: Path | str, page: str = "board", *, data_root: Path | None = None, **address: Any) -> AppTest:
+        monkeypatch.setattr("leaderboard.state.PAINT", 0.0)
         st.cache_data.clear()
         st.cache_resource.clear()
         monkeypatch.setenv("BENCH_DB", str(db))

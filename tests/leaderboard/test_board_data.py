@@ -121,9 +121,47 @@ def test_a_panel_and_its_picture() -> None:
         "false": 1, "merges": 1, "missed": 1, "merged": 2,
     }  # fmt: skip
     content = viewer.content("image", viewer.stretched(np.zeros((8, 20), np.uint16), 0.5, 99.8), [panel])
-    svg = viewer.as_svg(content, panel)
+    svg = viewer.as_svg(content, [viewer.truth_panel(Instances.from_label_map(truth)), panel])
     import xml.etree.ElementTree as ET
 
     root = ET.fromstring(svg)
-    assert root.find("{http://www.w3.org/2000/svg}title").text == '<b>"x" & y</b>'
-    assert len(root.findall(".//{http://www.w3.org/2000/svg}path")) == 5
+    words = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert words[:4] == ["annotation", "3 cells", '<b>"x" & y</b>', "0 right, 2 false, 3 not found, 1 merges"]
+    assert {"annotated cell", "missed cell", "false (false positive)"} <= set(words), "the legend"
+    assert len(root.findall(".//{http://www.w3.org/2000/svg}path")) == 3 + 5
+
+
+def test_a_picture_of_an_image_as_a_file() -> None:
+    pytest.importorskip("vl_convert", reason="the board's extra is not installed")
+    import io
+
+    from PIL import Image
+
+    from bench.instances import Instances
+
+    labels = np.zeros((30, 40), np.uint16)
+    labels[10:20, 10:20] = 1
+    truth = Instances.from_label_map(labels)
+    pixels = np.full((30, 40), 90, np.uint8)
+    pixels[:, 30:] = 255
+    content = viewer.content("image", pixels, [viewer.truth_panel(truth)])
+    picture = Image.open(io.BytesIO(viewer.picture(content, content["panels"], "png"))).convert("RGB")
+    seen = np.asarray(picture)
+    assert seen.shape[1] == 4 * 40, "small images are enlarged, four times at most"
+    grey = int((seen == 90).all(axis=2).sum())
+    assert 0.8 * 16 * 30 * 30 < grey <= 16 * 30 * 30, "the image, but for its white part and the outline"
+    assert viewer.picture(content, content["panels"], "svg").startswith(b"<svg")
+
+
+def test_rows_in_order() -> None:
+    frame = pd.DataFrame(
+        {"a": [2.0, None, 3.0, 1.0], "name": ["b", "C", None, "a"], "badges": [["x"], ["w"], ["y"], ["x"]]}
+    )
+    frame.attrs = {"columns": {}}
+    assert data.in_order(frame, "a", True)["a"].tolist()[:3] == [3, 2, 1]
+    assert data.in_order(frame, "a", False)["a"].tolist()[:3] == [1, 2, 3]
+    assert data.in_order(frame, "a", True, reverse=True)["a"].tolist()[:3] == [1, 2, 3]
+    assert np.isnan(data.in_order(frame, "a", False, reverse=True)["a"].iloc[-1]), "no value, last either way"
+    assert data.in_order(frame, "name", None)["name"].tolist()[:3] == ["a", "b", "C"]
+    assert data.in_order(frame, "badges", None)["badges"].tolist()[0] == ["w"]
+    assert data.in_order(frame, "a", None).attrs == frame.attrs

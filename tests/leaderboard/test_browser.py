@@ -23,7 +23,7 @@ FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
 ]
-HEAD, ROW, TICK, METHOD, NUMBER = 35, 35, 16, 150, 630
+HEAD, ROW, TICK, METHOD, NUMBER = 35, 35, 16, 150, 660
 """Pixels of the board's table, which is drawn on a canvas: heights, and where some columns lie."""
 
 
@@ -72,9 +72,10 @@ def serve() -> Iterator[Callable[[Path], str]]:
 
 def opened(browser: Any, address: str, width: int = 1400) -> Any:
     page = browser.new_page()
-    page.said = []
+    page.said, page.asked = [], []
     page.on("dialog", lambda dialog: (page.said.append(dialog.message), dialog.dismiss()))
     page.on("pageerror", lambda error: page.said.append(str(error)))
+    page.on("request", lambda request: page.asked.append(request.url))
     page.set_viewport_size({"width": width, "height": 1100})
     page.goto(address)
     return settled(page)
@@ -120,17 +121,22 @@ def test_from_a_number_to_its_pixels_and_back_by_link(browser, serve, ranked: Pa
     assert page.locator(".viewer path title").first.text_content().startswith("cell 1, ")
     before = drawings.first.get_attribute("viewBox")
     drawings.first.focus()
+    page.keyboard.press("o")
+    assert not page.locator(".viewer .outlines").first.is_visible()
+    page.keyboard.press("o")
     page.keyboard.press("+")
     zoomed = drawings.nth(1).get_attribute("viewBox")
     assert zoomed != before, "both panels are zoomed together"
-    page.keyboard.press("0")
-    assert drawings.first.get_attribute("viewBox") == before
-    page.keyboard.press("o")
-    assert not page.locator(".viewer .outlines").first.is_visible()
-    address = page.url
+    page.wait_for_timeout(500)
+    assert "zoom=" in page.url
     shown = page.locator(".viewer figcaption").all_inner_texts()
-    again = opened(browser, address)
+    again = opened(browser, page.url)
     assert again.locator(".viewer figcaption").all_inner_texts() == shown
+    assert again.locator(".viewer svg").first.get_attribute("viewBox") == zoomed, "a link shows the same part"
+    again.get_by_role("button", name="Next").click()
+    settled(again)
+    assert "zoom=" not in again.url
+    assert again.locator(".viewer svg").first.get_attribute("viewBox") == before, "another image is seen whole"
 
 
 def test_filter_sort_tick_and_compare(browser, serve, ranked: Path) -> None:
@@ -150,28 +156,90 @@ def test_filter_sort_tick_and_compare(browser, serve, ranked: Path) -> None:
     page.get_by_role("button", name="Compare 2 runs").click()
     titled(page, "Compare")
     assert page.url.count("run=") == 2
-    for tab in ("Differences", "IoU curves", "Cell size and density"):
-        page.get_by_role("tab", name=tab).click()
-        page.wait_for_timeout(800)
-        assert page.get_by_role("tabpanel", name=tab).locator("canvas, svg").count() > 0, tab
-    page.go_back()
+    for part, word in (("Differences", "differences"), ("IoU curves", "curves"), ("Cell size and density", "cells")):
+        page.get_by_role("radio", name=part).click()
+        settled(page)
+        assert f"part={word}" in page.url
+        assert page.locator('[data-testid="stVegaLiteChart"]').count() > 0, part
+    again = opened(browser, page.url)
+    assert again.get_by_role("radio", name="Cell size and density").get_attribute("aria-checked") == "true"
+    assert again.locator('[data-testid="stVegaLiteChart"]').count() == 2
+    again.close()
+    for _ in range(4):
+        page.go_back()
+        page.wait_for_timeout(600)
     titled(page, "Board")
 
 
-def test_export(browser, serve, ranked: Path) -> None:
+def test_the_order_of_a_link(browser, serve, ranked: Path) -> None:
+    address = serve(ranked)
+    page = opened(browser, f"{address}/?sort=title&reversed=1&filter=measured&tick=5&tick=6")
+    assert first_method(page) == "C"
+    page.get_by_role("button", name="Compare 2 runs").click()
+    titled(page, "Compare")
+    assert sorted(part for part in page.url.partition("?")[2].split("&") if part.startswith("run=")) == [
+        "run=5",
+        "run=6",
+    ]
+
+
+def test_by_keyboard_alone(browser, serve, ranked: Path) -> None:
+    """Tab reaches every control of the board, the table among them."""
     page = opened(browser, serve(ranked))
+    reached = set()
+    for _ in range(70):
+        page.keyboard.press("Tab")
+        reached.add(
+            page.evaluate(
+                "(() => { const at = document.activeElement; return at.getAttribute('aria-label') || at.innerText "
+                "|| at.dataset.testid || '' })()"
+            )
+        )
+    text = " ".join(sorted(reached))
+    wanted = ("data set version", "split", "schedule", "protocol", "rank by", "filter", "Columns and order")
+    for control in (*wanted, "data-grid-canvas", "Badges", "Export", "Images", "Across data sets"):
+        assert control in text, control
+
+
+def test_nothing_is_asked_of_another_machine(browser, serve, ranked: Path) -> None:
+    address = serve(ranked)
+    for where in ("", "speed", "images?run=5", "compare?run=5&run=6"):
+        page = opened(browser, f"{address}/{where}")
+        away = [url for url in page.asked if not url.startswith((address, "data:", "blob:"))]
+        assert away == [], where
+        page.close()
+
+
+def downloaded(page: Any, name: str, nth: int = 0) -> tuple[str, bytes]:
+    """What a button under Export gives: name and content."""
+    page.get_by_role("button", name="Export").first.click()
+    with page.expect_download(timeout=60_000) as waiting:
+        page.get_by_role("button", name=name, exact=True).nth(nth).click()
+    content = Path(waiting.value.path()).read_bytes()
+    page.keyboard.press("Escape")
+    page.wait_for_timeout(300)
+    return waiting.value.suggested_filename, content
+
+
+def test_export(browser, serve, ranked: Path) -> None:
+    address = serve(ranked)
+    page = opened(browser, address)
     for name, ending, start in (
-        ("CSV", ".csv", "rank,"),
-        ("LaTeX", ".tex", "% needs"),
-        ("Markdown", ".md", "**A tiny"),
+        ("CSV", ".csv", b"rank,"),
+        ("LaTeX", ".tex", b"% needs"),
+        ("Markdown", ".md", b"**A tiny"),
+        ("ZIP", ".zip", b"PK"),
     ):
-        page.get_by_role("button", name="Export").click()
-        with page.expect_download(timeout=30_000) as waiting:
-            page.get_by_role("button", name=name, exact=True).click()
-        assert waiting.value.suggested_filename.endswith(ending)
-        assert Path(waiting.value.path()).read_text().startswith(start)
-        page.keyboard.press("Escape")
-        page.wait_for_timeout(300)
+        file, content = downloaded(page, name)
+        assert file.endswith(ending)
+        assert content.startswith(start)
+    pytest.importorskip("vl_convert", reason="the board's extra is not installed")
+    for where in ("speed", "images?run=5"):
+        page = opened(browser, f"{address}/{where}")
+        if where != "speed":
+            page.get_by_role("button", name="Export").first.wait_for()
+        assert downloaded(page, "PNG")[1].startswith(b"\x89PNG")
+        assert b"<svg" in downloaded(page, "SVG")[1][:300]
 
 
 @pytest.mark.parametrize(

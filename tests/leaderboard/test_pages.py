@@ -113,6 +113,70 @@ def test_of_what_is_by_default_only_what_may_change_is_in_the_address(opened, ra
     assert address["data"].startswith("tiny.")
 
 
+LINKS = [
+    (
+        "board",
+        {
+            **{"protocol": "kaggle", "schedule": "paper", "filter": "measured", "sort": "latency_median_ms"},
+            **{"reversed": "1", "column": ["seed", "latency_median_ms"], "ranks": "1", "superseded": "1"},
+            "tick": ["5", "7"],
+        },
+    ),
+    ("speed", {"protocol": "kaggle", "log": "0", "partial": "0"}),
+    ("compare", {"run": ["5", "7", "6"], "number": "voc IoU@0.7", "pair": "5 and 6"}),
+    ("compare", {"run": ["5", "7"], "part": "cells", "iou": "0.75"}),
+    (
+        "images",
+        {
+            **{"run": "6", "other": "5", "number": "voc IoU@0.7", "order": "name", "image": "IMAGE", "iou": "0.7"},
+            **{"contrast": ["3", "88.5"], "truth": "0", "zoom": "0.1,0.2,0.5"},
+        },
+    ),
+    ("datasets", {"schedule": "short", "synthetic": "1"}),
+    ("papers", {"paper": "Yi et al. 2018", "data": "neural"}),
+    ("run", {"run": "5", "part": "provenance"}),
+    ("run", {"data": "tiny", "status": "ok", "superseded": "1"}),
+]
+
+
+@pytest.mark.parametrize(("page_name", "address"), LINKS)
+def test_a_link_opens_the_same_view(opened, ranked: Path, page_name: str, address: dict) -> None:
+    """What the address says is what every control says, and stays in the address."""
+    if address.get("image") == "IMAGE":
+        with open_store(ranked) as store:
+            address = {**address, "image": store.image_values([6], "voc", "IoU@0.7")["image"].iloc[2]}
+    at = opened(ranked, page_name, data_root=ranked.parent / "data", **address)
+    after = {name: value if isinstance(value, list) else [value] for name, value in dict(at.query_params).items()}
+    wanted = {name: value if isinstance(value, list) else [value] for name, value in address.items()}
+    assert {name: after.get(name) for name in wanted} == wanted
+    assert set(after) - set(wanted) <= {"data", "split", "run", "image"}, "nothing else was chosen"
+    again = opened(ranked, page_name, data_root=ranked.parent / "data", **dict(at.query_params))
+    for kind in ("selectbox", "multiselect", "toggle", "slider", "text_input", "segmented_control"):
+        values = [[widget.value for widget in getattr(shown, kind)] for shown in (at, again)]
+        assert values[0] == values[1], kind
+
+
+def test_what_is_chosen_goes_into_the_address(opened, ranked: Path) -> None:
+    at = opened(ranked)
+    assert list(at.dataframe[0].value["title"])[-3:] != ["C", "B", "A"]
+    order = next(box for box in at.selectbox if box.label == "sort by")
+    order.set_value("title").run()
+    assert at.query_params["sort"] == "title"
+    next(toggle for toggle in at.toggle if toggle.label == "reversed").set_value(True).run()
+    assert at.query_params["reversed"] == "1"
+    assert list(at.dataframe[0].value["title"])[-3:] == ["C", "B", "A"]
+    at.selectbox(key="board/sort").set_value("rank").run()
+    assert "sort" not in at.query_params
+
+
+def test_runs_that_the_address_ticks_are_compared_though_a_filter_hides_them(opened, ranked: Path) -> None:
+    at = opened(ranked, tick=[5, 7, 99], filter="run 6")
+    assert list(at.dataframe[0].value["title"]) == ["B"]
+    button = next(b for b in at.button if b.label.startswith("Compare"))
+    assert button.label == "Compare 2 runs"
+    assert button.help == "2 of them hidden by the filter"
+
+
 @pytest.mark.parametrize(
     "address",
     [
@@ -225,15 +289,56 @@ def test_an_image_that_is_none(opened, texts, ranked: Path) -> None:
 
 
 def test_comparing(opened, ranked: Path) -> None:
-    at = opened(ranked, "compare", data_root=ranked.parent / "data", run=[5, 6, 7], protocol="voc", metric="AP@0.5")
-    assert [tab.label for tab in at.tabs] == ["Image by image", "Differences", "IoU curves", "Cell size and density"]
-    summary = at.tabs[0].dataframe[0].value
+    def part(name: str):
+        at = opened(
+            ranked,
+            "compare",
+            data_root=ranked.parent / "data",
+            run=[5, 6, 7],
+            protocol="voc",
+            metric="AP@0.5",
+            part=name,
+        )
+        assert not at.warning
+        assert at.segmented_control[0].value == name
+        return at
+
+    at = part("images")
+    assert at.segmented_control[0].options == [
+        "Image by image",
+        "Differences",
+        "IoU curves",
+        "Cell size and density",
+    ]
+    summary = at.dataframe[0].value
     assert summary["images"].tolist() == [4, 4, 4]
     assert (summary["better"] + summary["equal"] + summary["worse"]).tolist() == [4, 4, 4]
-    assert (
-        sorted(at.tabs[1].dataframe[0].value["rank"]) == [1, 1, 1] or at.tabs[1].dataframe[0].value["rank"].min() == 1
-    )
-    assert not at.warning
+    shown, pairs = (frame.value for frame in part("differences").dataframe)
+    # Every interval leaves zero out, so that no two runs share a rank; the values say in which order.
+    assert ((pairs["low"] > 0) | (pairs["high"] < 0)).all()
+    assert pairs["told apart"].all()
+    assert [run.partition(" (")[0] for run in shown["run"]] == ["run 5", "run 7", "run 6"]
+    assert shown["rank"].tolist() == [1, 2, 3]
+    assert shown.iloc[:, 2].is_monotonic_decreasing
+    for name in ("curves", "cells"):
+        assert len(part(name).get("vega_lite_chart")) == {"curves": 1, "cells": 2}[name]
+
+
+def test_runs_that_cannot_be_told_apart_share_a_rank(opened, ranked: Path) -> None:
+    """Run 5 holds the predictions of run 2, run 6 others."""
+    at = opened(
+        ranked, "compare", data_root=ranked.parent / "data", run=[2, 5, 6], protocol="voc", metric="AP@0.5",
+        part="differences",
+    )  # fmt: skip
+    shown, pairs = (frame.value for frame in at.dataframe)
+    same = pairs[pairs["pair"] == "run 2 − run 5"]
+    assert same[["difference", "low", "high"]].values.tolist() == [[0.0, 0.0, 0.0]]
+    assert not same["told apart"].item()
+    assert dict(zip((run.partition(" (")[0] for run in shown["run"]), shown["rank"], strict=True)) == {
+        "run 2": 1,
+        "run 5": 1,
+        "run 6": 3,
+    }
 
 
 def test_runs_of_different_images_are_not_compared(opened, ran: Path) -> None:
@@ -256,9 +361,10 @@ def test_a_run_page(opened, ranked: Path) -> None:
     at = opened(ranked, "run", run=5)
     assert at.title[0].value == "Run 5: A"
     assert at.code[0].value, "the command"
-    numbers = at.tabs[0].dataframe[0].value
-    assert set(numbers["protocol"]) == {"voc", "kaggle"}
-    shown = [frame.value for frame in at.tabs[3].dataframe]
+    assert set(at.dataframe[0].value["protocol"]) == {"voc", "kaggle"}
+    at.segmented_control[0].set_value("provenance").run()
+    assert at.query_params["part"] == "provenance"
+    shown = [frame.value for frame in at.dataframe]
     assert any(("key", "A" + "x" * 63) in zip(f["what"], f["value"], strict=True) for f in shown if "what" in f)
 
 
@@ -287,7 +393,7 @@ def test_no_path_of_a_submission_is_read(
     asked = []
     real = Path.open
     monkeypatch.setattr(Path, "open", lambda self, *a, **k: (asked.append(str(self)), real(self, *a, **k))[1])
-    at = opened(ran, "run", run=run_id)
+    at = opened(ran, "run", run=run_id, part="log")
     assert "There is no log" in texts(at)
     assert "root:" not in texts(at)
     images = opened(ran, "images", data_root=ran.parent / "data", run=run_id)

@@ -23,7 +23,7 @@ from bench.records import (
     TimingRecord,
 )
 from bench.report.boards import leaderboard_table, results_table, runs_table
-from bench.report.tables import FORMATS, render, to_text
+from bench.report.tables import FORMATS, Cell, Table, render, to_text
 from bench.store import Store, open_store
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -145,6 +145,68 @@ def test_the_best_of_the_ranked_is_bold(store: Store) -> None:
     assert "**100.0" not in written, "a control is never the best"
 
 
+def column(table: Table, key: str) -> list[Cell]:
+    at = next(i for i, column in enumerate(table.columns) if column.key == key)
+    return [row[at] for row in table.rows]
+
+
+def test_the_fastest_is_marked_within_one_machine_only(store: Store) -> None:
+    for title, ap, seconds in (("A", 0.5, 50.0), ("B", 0.4, 70.0)):
+        store.add(bundle(title, ap, train_seconds=seconds))
+    table = leaderboard_table(store.leaderboard("cells"))
+    assert [cell.best for cell in column(table, "train_seconds")] == [True, False]
+    store.add(bundle("C", 0.3, machine="laptop", train_seconds=1.0))
+    table = leaderboard_table(store.leaderboard("cells"), columns=["latency_median_ms"])
+    for key in ("latency_median_ms", "latency_p95_ms", "train_seconds", "predict_seconds", "peak_memory_bytes"):
+        assert not any(cell.best for cell in column(table, key)), key
+    assert sum(cell.best for cell in column(table, "voc/AP@0.5")) == 1, "what no machine changes keeps its best"
+    assert "machine" in {column.key for column in table.columns if column.shown}
+    assert any("compared only within one, and have no best" in note for note in table.notes)
+
+
+def test_an_unranked_machine_takes_no_best_away(store: Store) -> None:
+    store.add(bundle("A", 0.5))
+    store.add(bundle("B", 0.4, machine="laptop", schedule="smoke", train_seconds=1.0))
+    table = leaderboard_table(store.leaderboard("cells"))
+    assert [cell.best for cell in column(table, "train_seconds")] == [True, False]
+
+
+def test_ties_are_with_the_best_that_ranks(store: Store) -> None:
+    """A control with the same value and a narrow interval must not decide who is tied."""
+    control = bundle("truth", 0.6, badge="control")
+    narrow = [dataclasses.replace(r, low=r.value, high=r.value) for r in control.results[:1]]
+    store.add(dataclasses.replace(control, results=(*narrow, *control.results[1:])))
+    for title, ap in (("A", 0.6), ("B", 0.45), ("C", 0.2)):
+        store.add(bundle(title, ap))
+    frame = store.leaderboard("cells")
+    frame = frame.sort_values("title", key=lambda titles: titles != "truth", kind="stable")
+    frame.attrs = store.leaderboard("cells").attrs
+    table = leaderboard_table(frame)
+    marks = {
+        row.text: (cell.best, cell.tied)
+        for row, cell in zip(column(table, "title"), column(table, "voc/AP@0.5"), strict=True)
+    }
+    assert marks == {"truth": (False, False), "A": (True, False), "B": (False, True), "C": (False, False)}
+
+
+@pytest.mark.parametrize("to", ["csv", "markdown", "latex", "json", "text"])
+def test_every_badge_is_in_every_format(store: Store, to: str) -> None:
+    store.add(bundle("A", 0.5))
+    store.add(bundle("B", 0.6, arguments={"trained_on": ["cells"]}))
+    store.add(bundle("C", 0.9, arguments={"demo": True, "further_data": [{"dataset": "cells", "split": "more"}]}))
+    frame = store.leaderboard("cells")
+    written = render(leaderboard_table(frame), to)
+    for badge in ("measured, trained-on-this", "measured, trained-on-this, demo"):
+        assert badge in written.replace("\\", "")
+    assert dict(zip(frame["title"], frame["rank"].astype(object).where(frame["rank"].notna(), None), strict=True)) == {
+        "A": 2,
+        "B": None,
+        "C": 1,
+    }
+    if to != "csv":
+        assert "beyond its training split" in written
+
+
 def test_exports_hold_every_column_and_stored_values(store: Store) -> None:
     store.add(bundle("A", 0.61))
     store.add(bundle("B", None))
@@ -230,4 +292,6 @@ def test_a_list_of_runs(store: Store) -> None:
     assert lines[3][7] == "ok, incomplete"
     assert lines[4][7] == "ok, superseded"
     assert "2026-03-01 12:00" in lines[4]
+    listed = store.runs()
+    assert "measured, incomplete" in to_text(runs_table(listed, badges=store.badges(listed)))
     assert to_text(runs_table([])).endswith("(nothing)\n")

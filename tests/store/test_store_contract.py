@@ -453,3 +453,12 @@ def test_reported_results_live_apart_and_are_brought_up_to_date(store: Store, ma
     with pytest.raises(StoreError, match="is nan"):
         store.add_reported([dataclasses.replace(printed, value=NAN)])
     assert [r.value for r in store.reported()] == [0.62, 0.4]
+
+
+def test_what_a_paper_no_longer_reports_goes_and_other_papers_stay(store: Store) -> None:
+    printed = ReportedResultRecord("Yi 2018", "2", "MNC", "neural", "voc", "AP@0.5", 0.61, "fraction", False, "boxes")
+    others = dataclasses.replace(printed, paper="Guo 2022")
+    store.add_reported([printed, others])
+    moved = dataclasses.replace(printed, split="test")
+    assert store.add_reported([moved], whole=True) == 1
+    assert set(store.reported()) == {others, moved}

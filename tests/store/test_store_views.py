@@ -42,6 +42,23 @@ def test_marks_are_only_of_those_that_have_any(board: Store, make) -> None:
     demo = board.add(make(1, arguments={"demo": True, "trained_on": ["cells"], "further_data": []}))
     assert board.marks([plain, demo]) == {demo: {"demo": True, "trained_on": ["cells"]}}
     assert board.marks([]) == {}
+    default = board.add(make(2, arguments={"changed": {}}))
+    other = board.add(make(3, arguments={"changed": {"crop": 160}}))
+    assert board.marks([plain, default, other]) == {default: {"changed": {}}, other: {"changed": {"crop": 160}}}
+
+
+def test_every_badge_of_a_run(board: Store, make) -> None:
+    further = [{"dataset": "cells", "split": "more"}, {"dataset": "livecell", "split": "train"}]
+    runs = {
+        ("measured",): {"arguments": {"trained_on": ["nuclei"], "further_data": further[1:]}},
+        ("measured", "trained-on-this"): {"arguments": {"further_data": further}},
+        ("submitted", "short", "incomplete", "trained-on-this", "demo"): {
+            "badge": "submitted", "schedule": "short", "complete": False,
+            "arguments": {"demo": True, "trained_on": ["nuclei", "cells"]},
+        },
+    }  # fmt: skip
+    ids = [board.add(make(i, **fields)) for i, fields in enumerate(runs.values())]
+    assert list(board.badges(board.runs_by_id(ids)).values()) == [list(badges) for badges in runs]
 
 
 def test_ranking_values_leave_out_what_does_not_rank(board: Store, make) -> None:
@@ -55,6 +72,19 @@ def test_ranking_values_leave_out_what_does_not_rank(board: Store, make) -> None
     found = board.ranking_values()
     assert found["run_id"].tolist() == [run_id, last]
     assert found[["method", "metric", "value"]].iloc[0].tolist() == ["unet-bce", "AP@0.5", 0.5]
+    assert board.ranking_values("short").empty
+
+
+def test_ranking_values_hold_submissions_and_flag_who_knows_the_data(board: Store, make) -> None:
+    fields = {"badge": "submitted", "schedule": "submitted", "submitted_by": "Ada"}
+    measured = board.add(make(0, arguments={"changed": {}}))
+    submitted = board.add(make(1, **fields))
+    knows = board.add(make(2, arguments={"trained_on": ["cells"], "changed": {"weights": "x"}}))
+    found = board.ranking_values().set_index("run_id")
+    assert list(found.index) == [measured, submitted, knows]
+    assert found["may_rank"].tolist() == [True, True, False]
+    assert found["changed"].tolist() == [{}, None, {"weights": "x"}]
+    assert found["submitted_by"].tolist() == [None, "Ada", None]
     assert board.ranking_values("short").empty
 
 
