@@ -219,10 +219,10 @@ class ReportedResultRecord:
         unit: as a protocol gives it ("fraction", "s").
         comparable: whether images, split and rule are those of a run here, as far as the paper states them.
         note: why not, or what a reader should know.
-        split: of the card, or "" where the paper's is none of its splits.
+        split: the one of the card that comes nearest, or "" where none does.
         counterpart: full name of the method here that implements it, or "".
         hardware: on which it was measured, as stated.
-        wording: how the paper words its protocol.
+        wording: how the paper words its protocol, quoted.
     """
 
     paper: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -10,7 +11,7 @@ from typing import Any
 
 import click
 
-from bench.errors import BenchError
+from bench.errors import BenchError, OutputError
 
 COMMANDS = {
     "run": "train, predict, time, score and store methods on data sets",
@@ -32,11 +33,15 @@ COMMANDS = {
 """Command -> its line in ``bench --help``; ``bench.cli.<command>`` holds it."""
 
 
+class _NobodyReadsError(Exception):
+    """Who read stdout has gone: ``bench list methods | head``."""
+
+
 class _Commands(click.Group):
     """Imports a command only when it is called: listing must not wait for pandas."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS]  # `list` is a module of this package once it was called
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
@@ -51,14 +56,45 @@ class _Commands(click.Group):
             raise UnknownNameError("command", args[0], self.list_commands(ctx))
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # click would end with status 1
+            raise _NobodyReadsError from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name]) for name in self.list_commands(ctx)])
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+EXIT_CODES = {
+    0: "all went well",
+    2: "an argument or a name is wrong",
+    3: "a file of a data set or of predictions is missing or broken",
+    4: "the database cannot be opened",
+    5: "a method failed, or broke its contract",
+    6: "a package or a device is not here",
+    7: "the result cannot be written",
+    8: "another process is at work on the same run",
+    70: "a bug of this program",
+    130: "interrupted",
+}
+"""Exit code -> its line in ``bench --help``."""
+
+_EPILOG = """\b
+Begin with:
+  bench list datasets
+  bench run -m otsu_watershed -d bbbc039 --dry-run
+  bench COMMAND --help
+
+\b
+Exit codes:
+""" + "\n".join(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items())
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EPILOG)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error; anywhere in the line.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr; --quiet anywhere in the line.")
 @click.version_option(package_name="cellseg-bench", prog_name="bench")
 def cli(debug: bool, quiet: bool) -> None:
     """Benchmark instance segmentation of cells and nuclei: same data, same metrics, same clock."""
@@ -71,9 +107,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0, or the ``exit_code`` of the error; 130 when interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
-    arguments = [a for a in arguments if a != "--debug"]  # wherever the user put it
+    quiet = "--quiet" in arguments
+    arguments = [a for a in arguments if a not in ("--debug", "--quiet")]  # wherever the user put them
+    if quiet:
+        arguments.insert(0, "--quiet")
     try:
         code = cli.main(args=arguments, prog_name="bench", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what fails only now is an error like any other
     except BenchError as error:
         code = _report(error, debug)
     except click.exceptions.Abort:
@@ -82,21 +123,37 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         code = 130
         _line("interrupted; the same command goes on from here")
+    except click.exceptions.NoArgsIsHelpError as error:  # a group without a command: say which there are
+        click.echo(error.format_message(), err=True)
+        code = error.exit_code
     except click.ClickException as error:
         where = getattr(error, "ctx", None)
         hint = f" (see {where.command_path} --help)" if where is not None else ""
         message = error.format_message().rstrip(".")
         _line(f"error: {message[:1].lower()}{message[1:]}{hint}")
         code = error.exit_code
-    except BrokenPipeError:  # `bench list methods | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (_NobodyReadsError, BrokenPipeError):
+        _drop_stdout()
         code = 0
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
+            _drop_stdout()
+            _line(f"error: the output cannot be written: {error.strerror} (free some space, or write elsewhere)")
+            sys.exit(OutputError.exit_code)
         if debug:
             raise
         _line(f"error: this is a bug: {type(error).__name__}: {error} (see the traceback with --debug)")
         code = 70
     sys.exit(code or 0)
+
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""What a full disk, an exceeded quota or a broken disk says when stdout goes there."""
+
+
+def _drop_stdout() -> None:
+    """What is still to be written goes nowhere, so that ending does not try once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report(error: BenchError, debug: bool) -> int:
@@ -107,4 +164,7 @@ def _report(error: BenchError, debug: bool) -> int:
 
 
 def _line(text: str) -> None:
-    sys.stderr.write(" ".join(text.splitlines()) + "\n")
+    """One line on stderr, whatever the text quotes: line breaks become spaces, other control characters escapes."""
+    from bench.text import visible
+
+    sys.stderr.write(visible(" ".join(text.splitlines())) + "\n")

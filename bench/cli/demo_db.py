@@ -26,4 +26,4 @@ def command(db: Path, runs: Path, data_root: Path | None, seed: int) -> None:
     from bench.engine.demo import make_demo
 
     count = make_demo(db, runs, data_root, seed=seed)
-    click.echo(f"wrote {count} runs of invented methods to {db}; look at them: bench leaderboard --db {db}")
+    options.tell(f"wrote {count} runs of invented methods to {db}; look at them: bench leaderboard --db {db}")

@@ -21,6 +21,6 @@ def command(db: str | None, data_root: object, as_json: bool) -> None:
         return
     for finding in with_:
         mark = {"ok": "ok     ", "missing": "missing", "problem": "PROBLEM"}[finding.status]
-        click.echo(f"{mark}  {finding.subject}: {finding.finding}")
+        options.tell(f"{mark}  {finding.subject}: {finding.finding}")
         if finding.remedy:
-            click.echo(f"         -> {finding.remedy}")
+            options.tell(f"         -> {finding.remedy}")

@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
+from bench.api import SCHEDULES
 from bench.cli import options
+from bench.errors import UsageError
 
 FORMATS = ("csv", "latex", "markdown", "json", "text", "bibtex")
 
@@ -15,7 +17,7 @@ FORMATS = ("csv", "latex", "markdown", "json", "text", "bibtex")
 @click.command("export", short_help="boards as CSV, LaTeX, Markdown, JSON, BibTeX or web pages")
 @click.option("-d", "--dataset", help="The board's data set; default the only one, or the one run last.")
 @click.option("--split", help="Default test where it has runs.")
-@click.option("--schedule", help="Only runs of it.")
+@click.option("--schedule", type=click.Choice((*SCHEDULES, "submitted")), help="Only runs of it.")
 @click.option("--protocol", help="The ranking one; default the first of the card.")
 @click.option("--metric", help="Of that protocol.")
 @click.option(
@@ -39,17 +41,20 @@ def command(html: Path | None, plot: Path | None, to: Path | None, db: str | Non
     """
     from bench.engine import exporting
 
+    places = [name for name, given in (("--to", to), ("--html", html), ("--plot", plot)) if given is not None]
+    if len(places) > 1:
+        raise UsageError(f"{' and '.join(places)} are different exports", "ask for them one after the other")
     if html is not None:
         pages = exporting.site(db, html)
-        click.echo(f"wrote {pages} pages: {html / 'index.html'}")
+        options.tell(f"wrote {pages} pages: {html / 'index.html'}")
         return
     if plot is not None:
         exporting.plot(db, plot, **asked)
-        click.echo(f"wrote {plot}")
+        options.tell(f"wrote {plot}")
         return
     text = exporting.board(db, form=form, **asked)
     if to is None:
         click.echo(text, nl=False)
     else:
         exporting.write(text, to)
-        click.echo(f"wrote {to}")
+        options.tell(f"wrote {to}")

@@ -31,5 +31,5 @@ def command(db: str | None, data_root: Path | None, port: int, address: str) -> 
     from bench.report.board_server import serve
 
     raise SystemExit(
-        serve(db, data_root=data_root, port=port, address=address, say=lambda text: click.echo(text, err=True))
+        serve(db, data_root=data_root, port=port, address=address, say=lambda text: options.tell(text, err=True))
     )

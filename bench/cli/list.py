@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,7 +10,7 @@ import click
 from bench.cli import options
 
 
-@click.group("list", short_help="what there is")
+@click.group("list", cls=options.Group, short_help="what there is")
 def command() -> None:
     """What there is: methods, datasets, metrics, runs."""
 
@@ -37,15 +38,17 @@ def methods(as_json: bool) -> None:
 
 
 @command.command("datasets")
+@options.data_root()
 @options.as_json()
-def datasets(as_json: bool) -> None:
-    """Every data set that has a card."""
-    from bench.data.cards import list_cards
+def datasets(data_root: Path | None, as_json: bool) -> None:
+    """Every data set that has a card, and whether its files are here; bench data list says more of the files."""
+    from bench.data import overview
 
-    cards, broken = list_cards()
+    found = overview.examine(options.existing_folder(data_root))
     rows = [
         {
             "name": card.name,
+            "here": here,
             "title": card.title,
             "modality": card.task.modality,
             "classes": list(card.task.classes),
@@ -54,12 +57,12 @@ def datasets(as_json: bool) -> None:
             "stand-in": "yes" if card.stand_in else "no",
             "licence": card.licence,
         }
-        for card in sorted(cards.values(), key=lambda card: card.name)
+        for here, card in sorted(((row.state, row.card) for row in found.rows), key=lambda pair: pair[1].name)
     ]
     _print(
         rows,
-        ("name", "title", "modality", "ranked by", "stand-in"),
-        {name: str(error) for name, error in broken.items()},
+        ("name", "title", "modality", "ranked by", "here"),
+        {name: str(error) for name, error in found.broken.items()},
         as_json,
     )
 
@@ -92,11 +95,13 @@ def metrics(as_json: bool) -> None:
 @options.as_json()
 def runs(db: str | None, dataset: str | None, method: str | None, superseded: bool, as_json: bool) -> None:
     """Every stored run, the newest first."""
+    from bench.engine import stored
     from bench.report.runs import listing
     from bench.store import open_store
 
     with open_store(db, read_only=True) as store:
-        rows = [listing(run) for run in store.runs(dataset=dataset, method=method, include_superseded=superseded)]
+        found = stored.listed(store, dataset=dataset, method=method, superseded=superseded)
+        rows = [listing(run) for run in found]
     _print(rows, ("run", "method", "dataset", "split", "seed", "schedule", "status", "source", "started"), {}, as_json)
 
 
@@ -106,4 +111,4 @@ def _print(rows: list[dict[str, Any]], columns: tuple[str, ...], broken: dict[st
         return
     click.echo(options.plain_table(columns, [[str(row[c]) for c in columns] for row in rows]))
     for name, problem in broken.items():
-        click.echo(f"warning: {name} is left out: {problem}", err=True)
+        options.tell(f"warning: {name} is left out: {problem}", err=True)

@@ -10,7 +10,7 @@ import click
 from bench.cli import options
 
 
-@click.group("new", short_help="begin a method of your own")
+@click.group("new", cls=options.Group, short_help="begin a method of your own")
 def command() -> None:
     """Begin something of your own."""
 
@@ -49,8 +49,8 @@ def method(name: str, base: str, folder: Path | None, as_json: bool) -> None:
         options.emit({"name": made.name, "folder": made.folder, "files": made.files})
         return
     for path in made.files:
-        click.echo(f"wrote {path}")
+        options.tell(f"wrote {path}")
     if made.folder.resolve() not in [path.resolve() for path in known]:
-        click.echo(f"export {FOLDERS}={os.pathsep.join(map(str, [made.folder.resolve(), *known]))}")
-    click.echo(f"bench check {made.name}")
-    click.echo(f"pytest {made.test}")
+        options.tell(f"export {FOLDERS}={os.pathsep.join(map(str, [made.folder.resolve(), *known]))}")
+    options.tell(f"bench check {made.name}")
+    options.tell(f"pytest {made.test}")

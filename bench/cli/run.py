@@ -23,6 +23,7 @@ from bench.cli import options
 )
 @click.option("--init", help="Initial weights: random, imagenet, coco or the path of a checkpoint.")
 @click.option("--weights", type=click.Path(path_type=Path), help="Trained weights to use instead of training.")
+@options.trained_on("Data sets, by name, that these weights were trained on")
 @options.data_root()
 @click.option("--stand-in/--real", default=None, help="Only the generated stand-in, or only the real files.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
@@ -31,7 +32,7 @@ from bench.cli import options
 @click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A setting of the method; see bench show.")
 @options.database()
 @click.option("--runs", type=click.Path(path_type=Path), help="Folder of all runs; default $BENCH_RUNS or ./runs.")
-@click.option("--dry-run", is_flag=True, help="Say what would run and why; do nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what would run and why; nothing is trained, generated or stored.")
 @click.option("--force", is_flag=True, help="Run again what is done; the new run supersedes the old one.")
 @options.as_json()
 def command(
@@ -39,6 +40,7 @@ def command(
     datasets: tuple[str, ...],
     seeds: tuple[str, ...],
     pairs: tuple[str, ...],
+    trained_on: tuple[str, ...],
     as_json: bool,
     dry_run: bool,
     **arguments: Any,
@@ -55,8 +57,9 @@ def command(
     from bench.report import runs as report
 
     seed_list = options.integers("--seed", seeds)
-    request = {"settings": options.settings(pairs), **arguments}
-    names = options.comma_separated(methods), options.comma_separated(datasets)
+    trained = options.comma_separated(trained_on)
+    request = {"settings": options.settings(pairs), "trained_on": trained, **arguments}
+    names = options.names("--method", methods), options.names("--dataset", datasets)
     if dry_run:
         planned = service.plan(*names, seeds=seed_list, **request)
         options.emit(planned) if as_json else click.echo(report.plan_table(planned))
@@ -65,9 +68,5 @@ def command(
     if as_json:
         options.emit([report.as_plain(run) for run in finished])
     else:
-        click.echo(report.run_tables(finished))
-    failed = [run.error for run in finished if run.error is not None]
-    for error in failed[:-1]:
-        click.echo(f"error: {error}", err=True)
-    if failed:
-        raise failed[-1]
+        click.echo(report.run_tables(finished, options.terminal_width()))
+    options.fail([run.error for run in finished if run.error is not None])

@@ -26,7 +26,14 @@ from bench.cli import options
 @click.option("--how", "--note", "note", metavar="TEXT", help="How they were made.")
 @click.option("--url", help="Where the method or its code is.")
 @click.option("--paper", help="Its title or citation.")
+@options.trained_on("Data sets, by name, that the method was trained on")
 @click.option("--seconds-per-image", type=float, metavar="S", help="Stated speed; shown as such, never as measured.")
+@click.option(
+    "--min-score",
+    type=float,
+    metavar="S",
+    help="Confidence from which they count in the protocols that know none; AP takes them all.",
+)
 @click.option("--rle", type=click.Choice(("row", "column")), help="How a Kaggle submission counts pixels.")
 @click.option(
     "--images",
@@ -53,6 +60,7 @@ def command(
     url: str | None,
     paper: str | None,
     seconds_per_image: float | None,
+    trained_on: tuple[str, ...],
     as_json: bool,
     **arguments: Any,
 ) -> None:
@@ -69,11 +77,13 @@ def command(
     from bench.progress import say
     from bench.report import runs as report
 
-    statement = submission.Statement(name, who, note, url, paper, seconds_per_image)
+    statement = submission.Statement(
+        name, who, note, url, paper, seconds_per_image, tuple(options.comma_separated(trained_on))
+    )
     finished = submission.submit_files(dataset, predictions, statement, **arguments)
     for text in finished.notes:
         say(text)
     if as_json:
         options.emit({**report.as_plain(finished), "badge": "submitted", "submitted_by": who, "notes": finished.notes})
     else:
-        click.echo(report.run_tables([finished]))
+        click.echo(report.run_tables([finished], options.terminal_width()))

@@ -41,7 +41,7 @@ def command(methods: tuple[str, ...], dataset: str, pairs: tuple[str, ...], as_j
     from bench.report.timings import timing_text
 
     weights = {name: Path(path) for name, path in options.settings(pairs, "--weights METHOD=PATH").items()}
-    session = time_methods(options.comma_separated(methods), dataset, weights=weights, **arguments)
+    session = time_methods(options.names("METHODS", methods), dataset, weights=weights, **arguments)
     if as_json:
         options.emit(dataclasses.asdict(session))
     else:

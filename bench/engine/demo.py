@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.api import Instances, Sample, UsageError
-from bench.data import Dataset, Split, open_dataset
+from bench.data import Dataset, Split
+from bench.data.opening import open_visibly
 from bench.engine import folder as files
 from bench.engine import provenance, scoring, timing
 from bench.engine.folder import RunFolder
@@ -93,8 +94,7 @@ def make_demo(db: str | Path, runs: Path, data_root: Path | None = None, *, seed
     with open_store(db) as store:
         store_reported(store)
         for name in DATASETS:
-            with reporting(f"preparing {name}", "image") as report:
-                dataset = open_dataset(name, data_root, stand_in=True, progress=report)
+            dataset = open_visibly(name, data_root, stand_in=True)
             for method in METHODS:
                 for number in SEEDS:
                     _run(store, dataset, method, runs, [seed, number])

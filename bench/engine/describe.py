@@ -7,7 +7,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from bench.api import Method, UnknownNameError
+from bench.api import Method, UnknownNameError, UsageError
 from bench.data import card_names, load_card
 from bench.engine import provenance
 from bench.engine.stored import opened, predictions
@@ -42,6 +42,8 @@ def describe(name: str, *, db: str | None = None) -> dict[str, Any]:
 def picture(name: str, *, db: str | None, path: Path, count: int, data_root: Path | None = None) -> list[str]:
     """Write the outlines of a run's truth and predictions over its images, and return which.
 
+    Of predictions with confidences, those from the run's operating point on.
+
     Args:
         name: of the run: its number or the beginning of its key.
         db: the store.
@@ -50,19 +52,35 @@ def picture(name: str, *, db: str | None, path: Path, count: int, data_root: Pat
         data_root: folder in which data sets lie.
 
     Raises:
-        UnknownNameError: no such run.
+        UsageError: no such run, or the name of something else.
         DataError: the data set on disk is another version than the run's, or its predictions are gone.
     """
     run = _run_of(name, db)
     if run is None:
-        raise UnknownNameError("run", name, [])
+        raise _no_run(name)
     dataset = opened(run, data_root)
     found = predictions(run)
     chosen = _worst_first(run, db, list(found))[:count]
     split = dataset.split(run.split).take(chosen)
     samples = {sample.id: sample for sample in split}
-    write_sheet(((samples[i], found[i]) for i in chosen), path)
+    min_score = RunFiles(run).min_score()
+    write_sheet(((samples[i], found[i].at_least(min_score)) for i in chosen), path)
     return chosen
+
+
+def _no_run(name: str) -> UsageError:
+    """Why ``name`` has no picture of a run."""
+    kinds = {"method": registry().methods, "data set": card_names(), "protocol": protocol_names()}
+    kind = next((kind for kind, names in kinds.items() if name in names), None)
+    if kind == "data set":
+        return UsageError(
+            f"--picture is of a run, and {name} is a data set",
+            f"its images: bench data show {name} --picture FILE.png; its runs: bench list runs --dataset {name}",
+        )
+    if kind is not None:
+        also = f" --method {name}" if kind == "method" else ""
+        return UsageError(f"--picture is of a run, and {name} is a {kind}", f"name a run: bench list runs{also}")
+    return UsageError(f"there is no run {name!r} in this database", "see `bench list runs`, or name another by --db")
 
 
 # -- inside -----------------------------------------------------------------------------------------
@@ -79,10 +97,20 @@ def _worst_first(run: StoredRun, db: str | None, images: list[str]) -> list[str]
 
 
 def _run_of(name: str, db: str | None) -> StoredRun | None:
+    """The run of that number or key, or None.
+
+    Raises:
+        StoreError: the database cannot be read, or there is none, and a number can name nothing but a run.
+    """
+    number = name.isdecimal() and len(name) < 12
     try:
         with open_store(db, read_only=True) as store:
-            return store.run(int(name) if name.isdecimal() and len(name) < 12 else name)
-    except (UnknownNameError, NoDatabaseError):
+            return store.run(int(name) if number else name)
+    except UnknownNameError:
+        return None
+    except NoDatabaseError:
+        if number or db is not None:
+            raise
         return None
 
 
@@ -152,6 +180,7 @@ def _run(run: StoredRun, db: str | None) -> dict[str, Any]:
     with open_store(db, read_only=True) as store:
         bundle = store.bundle(run.id)
         latency = store.latency(run.id)
+    point = RunFiles(run).operating_point()
     return {
         **listing(run),
         "images": run.n_images,
@@ -163,6 +192,7 @@ def _run(run: StoredRun, db: str | None) -> dict[str, Any]:
             }
             for r in bundle.results
         },
+        "counted from confidence": None if point is None else dataclasses.asdict(point),
         "instances not learned from": {stage or "training": seen for stage, seen in RunFiles(run).dropped().items()},
         "latency": {phase: dataclasses.asdict(summary) for phase, summary in latency.items()},
         "provenance": {
@@ -181,5 +211,7 @@ def _run(run: StoredRun, db: str | None) -> dict[str, Any]:
             "machine": dataclasses.asdict(bundle.machine),
             "data set version": run.content_hash,
             "also trained on": list(bundle.run.arguments.get("further_data", ())),
+            "weights said to be trained on": list(bundle.run.arguments.get("trained_on", ())),
+            "changed from the method's defaults": bundle.run.arguments.get("changed", {}),
         },
     }

@@ -46,7 +46,7 @@ def _software() -> Iterator[Finding]:
     import bench
 
     yield Finding("cellseg-bench", "ok", f"{bench.__version__}, Python {platform.python_version()}")
-    for name in ("torch", "mmengine", "mmcv", "mmdet"):
+    for name in ("torch", "mmengine", "mmcv", "mmdet", "monai"):
         version = provenance.version_of(name)
         if version is None:
             yield Finding(name, "missing", "not installed: networks cannot run", "pip install 'cellseg-bench[train]'")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,11 @@ from bench.metrics.matching import Masks, Source
 from bench.metrics.parallel import ImageSource
 from bench.metrics.submission import KaggleSubmission
 
+TRUTH, PREDICTION = "--truth", "--pred"
+"""What the two sides are called to the user."""
+_TRUTH_FILES = {".json": "a COCO JSON"}
+_PREDICTION_FILES = {".json": "a COCO results JSON", ".csv": "a Kaggle submission"}
+"""Suffix of a file that is no folder -> what it is."""
 CTC_TRUTH = re.compile(r"man_seg[_]?\d+", re.IGNORECASE)
 """Stem of a gold or silver truth of the Cell Tracking Challenge; only some frames have one."""
 
@@ -30,6 +36,9 @@ class _Name:
 
     key: str
     id: int | str | None = None
+
+    def __str__(self) -> str:
+        return self.key if self.id is None or str(self.id) == self.key else f"{self.key} (id {self.id})"
 
     @property
     def stem(self) -> str:
@@ -197,8 +206,8 @@ def _found(path: Path, truth: _Truth, names: Sequence[int | str], *, complete: b
             if truth.sparse:
                 continue
             raise DataError(
-                f"{path}: a prediction for image {predicted}, which {truth.path} does not have",
-                f"its images are called {_some([n.key for n in truth.names])}",
+                f"{path}: a prediction for image {predicted}, which {TRUTH} {truth.path} does not have",
+                f"its images are called {_some([str(n) for n in truth.names])}",
             )
         if place in found:
             raise DataError(f"{path}: both {found[place]} and {predicted} are predictions for {truth.names[place].key}")
@@ -219,7 +228,7 @@ def _by_number(path: Path, truth: _Truth, names: Sequence[int | str]) -> list[in
             return [None] * len(names)
         if name.number in numbers:
             raise DataError(
-                f"{truth.path}: {truth.names[numbers[name.number]].key} and {name.key} end in the same number, "
+                f"{TRUTH} {truth.path}: {truth.names[numbers[name.number]].key} and {name.key} end in the same number, "
                 f"and no name in {path.name} is the same as one of them",
                 "give predictions the names of their truths",
             )
@@ -238,7 +247,9 @@ def _label_files(folder: Path) -> list[Path]:
     if not found and (folder / "SEG").is_dir():
         return _label_files(folder / "SEG")
     if not found:
-        raise DataError(f"{folder}: no label image in it", f"looked for {', '.join(IMAGE_SUFFIXES)}")
+        raise DataError(
+            f"{folder}: no label image in it", f"looked for {', '.join(IMAGE_SUFFIXES)} in the folder itself"
+        )
     stems: dict[str, Path] = {}
     for file in found:
         if file.stem in stems:
@@ -270,17 +281,20 @@ class FilePairs(ImageSource):
     """
 
     def __init__(self, truth: Path, prediction: Path, rle: str | None = None) -> None:
-        self._truth: _Truth = _LabelTruth(truth) if truth.is_dir() else _CocoTruth(_file(truth, (".json",)))
+        with _blaming(TRUTH):
+            self._truth: _Truth = _LabelTruth(truth) if truth.is_dir() else _CocoTruth(_file(truth, _TRUTH_FILES))
         self._prediction: _Prediction
-        if prediction.is_dir():
-            self._prediction = _LabelPrediction(prediction)
-        elif _file(prediction, (".json", ".csv")).suffix.lower() == ".csv":
-            self._prediction = _KagglePrediction(prediction, rle)
-        else:
-            self._prediction = _CocoPrediction(prediction)
+        with _blaming(PREDICTION):
+            if prediction.is_dir():
+                self._prediction = _LabelPrediction(prediction)
+            elif _file(prediction, _PREDICTION_FILES).suffix.lower() == ".csv":
+                self._prediction = _KagglePrediction(prediction, rle)
+            else:
+                self._prediction = _CocoPrediction(prediction)
         if rle and not isinstance(self._prediction, _KagglePrediction):
             raise UsageError("--rle is for a Kaggle submission", f"{prediction} is none")
-        self._prediction.match(self._truth)
+        with _blaming(PREDICTION):
+            self._prediction.match(self._truth)
         self._with_classes = self._truth.has_classes and self._prediction.has_classes
         self.classes = self._truth.classes if self._with_classes else ("cell",)
 
@@ -291,25 +305,49 @@ class FilePairs(ImageSource):
         try:
             truth = Masks.of(self._truth.read(index))
         except DataError as error:
-            raise _with_file(self._truth.file(index), error) from None
+            raise _with_file(TRUTH, self._truth.file(index), error) from None
         if not self._with_classes:
             truth = truth.of_one_class()
-        return self._truth.names[index].key, truth, self._prediction.read(index, truth), None
+        try:
+            prediction = self._prediction.read(index, truth)
+        except DataError as error:
+            raise _with_file(PREDICTION, self._prediction.file(index), error) from None
+        return self._truth.names[index].key, truth, prediction, None
 
     def explained(self, index: int, error: DataError) -> DataError:
         """The error with the file of the prediction."""
-        return _with_file(self._prediction.file(index), named(self._truth.names[index].key, error))
+        return _with_file(PREDICTION, self._prediction.file(index), named(self._truth.names[index].key, error))
 
 
-def _with_file(path: Path, error: DataError) -> DataError:
-    if error.message.startswith(str(path)):
+@contextmanager
+def _blaming(side: str) -> Iterator[None]:
+    """Say of which side a broken file is, where the error does not say it."""
+    try:
+        yield
+    except DataError as error:
+        if error.message.startswith((TRUTH, PREDICTION)):
+            raise
+        raise DataError(f"{side} {error.message}", error.hint) from None
+
+
+def _with_file(side: str, path: Path, error: DataError) -> DataError:
+    if error.message.startswith((TRUTH, PREDICTION)):
         return error
-    return DataError(f"{path}: {error.message}", error.hint)
+    if error.message.startswith(str(path)):
+        return DataError(f"{side} {error.message}", error.hint)
+    return DataError(f"{side} {path}: {error.message}", error.hint)
 
 
-def _file(path: Path, suffixes: tuple[str, ...]) -> Path:
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    if path.suffix.lower() not in suffixes:
-        raise DataError(f"{path}: neither a folder nor a {' or '.join(suffixes)} file")
+def _file(path: Path, kinds: Mapping[str, str]) -> Path:
+    wanted = f"give {', '.join(f'{kind} ({suffix})' for suffix, kind in kinds.items())} or a folder of label images"
+    try:
+        path.stat()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file or folder", wanted) from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be opened: {error.strerror}", wanted) from None
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise DataError(f"{path}: neither a folder nor {' or '.join(kinds)}", "of a single image, give its folder")
+    if path.suffix.lower() not in kinds:
+        raise DataError(f"{path}: neither a folder nor a {' or '.join(kinds)} file", wanted)
     return path

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.api import DataError, Method, MethodError
-from bench.data import Dataset, Split, open_dataset
-from bench.progress import reporting
+from bench.data import Card, Dataset, Split, load_card
+from bench.data.opening import open_visibly
 from bench.registry import MethodEntry
 
 Open = Callable[[str], Dataset]
@@ -56,14 +56,26 @@ class FurtherSplit:
         )
 
 
+def said_to_train_on(names: Iterable[str], evaluated: Card) -> tuple[str, ...]:
+    """Data sets that somebody says weights were trained on, to be kept with a run.
+
+    The evaluated one is among them where its images lie in the same files as those of one that is named.
+
+    Raises:
+        UnknownNameError: there is no card of that name.
+    """
+    cards = [load_card(name) for name in names]
+    shared = any(set(card.folders) & set(evaluated.folders) for card in cards)
+    return tuple(dict.fromkeys([*(card.name for card in cards), *([evaluated.name] if shared else [])]))
+
+
 def opener(data_root: Path | None, kind: str) -> Open:
     """Opens each data set once, real files only where ``kind`` is ``real``, else the stand-in only."""
     opened: dict[str, Dataset] = {}
 
     def open_(name: str) -> Dataset:
         if name not in opened:
-            with reporting(f"preparing {name}", "image") as report:
-                opened[name] = open_dataset(name, data_root, stand_in=kind == "synthetic", progress=report)
+            opened[name] = open_visibly(name, data_root, stand_in=kind == "synthetic")
         return opened[name]
 
     return open_

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bench.api import SCHEDULES, Compute, Schedule, Task, UsageError
-from bench.data import Dataset
+from bench.api import SCHEDULES, Compute, Method, Schedule, Task, UsageError
+from bench.data import Card, Dataset
 from bench.engine import provenance
-from bench.engine.further_data import FurtherSplit, Open, further_splits, opener
+from bench.engine.further_data import FurtherSplit, Open, further_splits, opener, said_to_train_on
 from bench.records import EnvironmentRecord
 from bench.registry import MethodEntry
 
@@ -25,6 +25,8 @@ class Request:
         schedule: None is ``paper`` on a GPU and ``smoke`` on a CPU.
         init: None is the method's first.
         weights: a checkpoint to use instead of training.
+        trained_on: data sets, by card, that these weights were trained on, the evaluated one only where its images
+            beyond the training split were.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         limit: at most so many evaluated images.
         settings: overrides of the method's parameters.
@@ -36,6 +38,7 @@ class Request:
     schedule: str | None = None
     init: str | None = None
     weights: Path | None = None
+    trained_on: Sequence[str] = ()
     device: str = "auto"
     limit: int | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -45,12 +48,11 @@ class Request:
     compile: bool = False
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run to be made: a method on a data set with a seed, everything resolved."""
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """A method, a seed and what the request means for them: everything that is known before an image is looked at."""
 
     entry: MethodEntry
-    dataset: Dataset
     split: str
     seed: int
     schedule_name: str
@@ -58,24 +60,16 @@ class Job:
     params: Any
     init: str
     weights: Path | None
+    trained_on: tuple[str, ...] = ()
     device: str
     limit: int | None
     compute: Compute = field(default_factory=Compute)
     notes: tuple[str, ...] = ()
-    further: tuple[FurtherSplit, ...] = ()
-    """What is trained on besides the training split."""
 
     @property
-    def name(self) -> str:
-        """For a line of progress."""
-        return f"{self.entry.name} on {self.dataset.card.name}"
-
-    @cached_property
-    def task(self) -> Task:
-        """The data set's task, with the shape of a typical image."""
-        shapes = [(image.height, image.width) for image in self.dataset.images()]
-        typical = max(sorted(set(shapes)), key=shapes.count) if shapes else None
-        return replace(self.dataset.task, image_shape=typical)
+    def trains(self) -> bool:
+        """Whether something is trained, rather than loaded or not needed."""
+        return self.entry.method.trainable and self.weights is None
 
     @cached_property
     def environment(self) -> EnvironmentRecord:
@@ -93,16 +87,15 @@ class Job:
         path = self.weights or (Path(self.init) if self.init not in self.entry.method.inits else None)
         return provenance.sha256_file(path) if path else None
 
-    @cached_property
-    def plan(self) -> dict[str, Any]:
-        """Everything that decides the predictions, as plain data."""
-        plan = {
+    def plan_on(self, dataset: str, version: str | None, source: str) -> dict[str, Any]:
+        """What decides the predictions on a version of a data set, as plain data; None is a version yet unknown."""
+        return {
             "method": self.entry.name,
             "code": self.code_hash,
             "params": dict(provenance.plain(self.params)),
-            "dataset": self.dataset.card.name,
-            "dataset_version": self.dataset.content_hash,
-            "source": self.dataset.source,
+            "dataset": dataset,
+            "dataset_version": version,
+            "source": source,
             "split": self.split,
             "seed": self.seed,
             "schedule": {"name": self.schedule_name, **asdict(self.schedule)},
@@ -112,7 +105,49 @@ class Job:
             "limit": self.limit,
             "environment": self.environment.hash,
             **({"compute": asked} if (asked := list(self.compute.asked())) else {}),
+            **({"trained_on": list(self.trained_on)} if self.trained_on else {}),
         }
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """What of it is not as the method has it by default: settings, initial or given weights, how it computes."""
+        method = self.entry.method
+        default = provenance.plain(method.make_params(self.entry.variant, {}, self.schedule))
+        params = provenance.plain(self.params)
+        changed = {name: value for name, value in params.items() if value != default[name]}
+        if self.weights is not None:
+            changed["weights"] = self.weights_hash
+        elif self.init != method.inits[0]:
+            changed["init"] = self.init if self.weights_hash is None else self.weights_hash
+        if asked := self.compute.asked():
+            changed["compute"] = list(asked)
+        return changed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Choices):
+    """One run to be made: a method on a data set with a seed, everything resolved."""
+
+    dataset: Dataset
+    further: tuple[FurtherSplit, ...] = ()
+    """What is trained on besides the training split."""
+
+    @property
+    def name(self) -> str:
+        """For a line of progress."""
+        return f"{self.entry.name} on {self.dataset.card.name}"
+
+    @cached_property
+    def task(self) -> Task:
+        """The data set's task, with the shape of a typical image."""
+        shapes = [(image.height, image.width) for image in self.dataset.images()]
+        typical = max(sorted(set(shapes)), key=shapes.count) if shapes else None
+        return replace(self.dataset.task, image_shape=typical)
+
+    @cached_property
+    def plan(self) -> dict[str, Any]:
+        """Everything that decides the predictions, as plain data."""
+        plan = self.plan_on(self.dataset.card.name, self.dataset.content_hash, self.dataset.source)
         # A method that trains on its own data alone has the keys it has always had.
         return {**plan, "further_data": [further.plan() for further in self.further]} if self.further else plan
 
@@ -169,11 +204,24 @@ def make_jobs(
 
 def make_job(entry: MethodEntry, dataset: Dataset, seed: int, request: Request, open_: Open | None = None) -> Job:
     """One job of the grid; see :func:`make_jobs`. ``open_`` opens further data sets that the method trains on."""
+    choices = choose(entry, dataset.card, seed, request)
+    dataset.split(choices.split)  # an empty one is refused now, not after the training
+    further: tuple[FurtherSplit, ...] = ()
+    if choices.trains:
+        open_ = open_ or opener(request.data_root, dataset.source)
+        further = further_splits(entry, choices.params, dataset, choices.split, open_)
+    resolved = {field_.name: getattr(choices, field_.name) for field_ in fields(choices)}
+    resolved["notes"] = (*choices.notes, *(part.note(entry.name) for part in further))
+    return Job(dataset=dataset, further=further, **resolved)
+
+
+def choose(entry: MethodEntry, card: Card, seed: int, request: Request) -> Choices:
+    """What a request means for a method on a data set of which only the card is known; errors of :func:`make_jobs`."""
     method = entry.method
     provenance.require(method)
-    device = provenance.resolve_device(request.device, method.requires)
-    split = request.split or dataset.card.evaluate
-    dataset.split(split)  # an unknown one is refused now, not after the training
+    device = provenance.resolve_device(request.device, method)
+    split = request.split or card.evaluate
+    card.address(split)
     notes: tuple[str, ...] = ()
     schedule_name = request.schedule
     if schedule_name is None:
@@ -191,13 +239,8 @@ def make_job(entry: MethodEntry, dataset: Dataset, seed: int, request: Request, 
     limits = [n for n in (request.limit, schedule.eval_images) if n is not None]
     params = method.make_params(entry.variant, request.settings, schedule)
     method.require(params, request.weights)
-    further: tuple[FurtherSplit, ...] = ()
-    if method.trainable and request.weights is None:
-        open_ = open_ or opener(request.data_root, dataset.source)
-        further = further_splits(entry, params, dataset, split, open_)
-    return Job(
+    return Choices(
         entry=entry,
-        dataset=dataset,
         split=split,
         seed=seed,
         schedule_name=schedule_name,
@@ -205,11 +248,11 @@ def make_job(entry: MethodEntry, dataset: Dataset, seed: int, request: Request, 
         params=params,
         init=_init(entry, request),
         weights=_existing(request.weights),
+        trained_on=_trained_on(request, card),
         device=device,
         limit=min(limits) if limits else None,
         compute=compute_of(entry, device, request.amp, request.channels_last, request.compile),
-        notes=(*notes, *(part.note(entry.name) for part in further)),
-        further=further,
+        notes=notes,
     )
 
 
@@ -242,7 +285,7 @@ def _default_schedule(entry: MethodEntry, device: str, trains: bool) -> str:
 
 def _init(entry: MethodEntry, request: Request) -> str:
     method = entry.method
-    if request.weights is not None and not method.trainable:
+    if request.weights is not None and not method.trainable and method.load is Method.load:
         raise UsageError(f"{entry.name} has no weights to load", "leave --weights out")
     if request.init is None:
         return method.inits[0]
@@ -256,6 +299,12 @@ def _init(entry: MethodEntry, request: Request) -> str:
             "give one of these, or a checkpoint",
         )
     return request.init
+
+
+def _trained_on(request: Request, card: Card) -> tuple[str, ...]:
+    if request.trained_on and request.weights is None:
+        raise UsageError("--trained-on says what given weights were trained on", "name them by --weights")
+    return said_to_train_on(request.trained_on, card)
 
 
 def _existing(weights: Path | None) -> Path | None:

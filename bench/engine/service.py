@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.api import BenchError
-from bench.data import Dataset, open_dataset
+from bench.data import Dataset, load_card
+from bench.data.dataset import UnmadeStandIn, unmade_stand_in
+from bench.data.opening import open_visibly
 from bench.engine.execution import Outcome, execute
 from bench.engine.folder import RunHeldError
-from bench.engine.plan import Job, Request, make_jobs
+from bench.engine.further_data import opener
+from bench.engine.plan import Choices, Job, Request, choose, make_job, make_jobs
 from bench.engine.reported import store_reported
-from bench.progress import reporting, say
+from bench.progress import say
 from bench.records import ResultRecord
 from bench.registry import find_method
 from bench.store import NoDatabaseError, Store, StoredRun, open_store
@@ -114,14 +118,32 @@ def plan(
     force: bool = False,
     **request: Any,
 ) -> list[dict[str, Any]]:
-    """What :func:`run_all` would do, job by job, as plain data; nothing is trained, and no database is made."""
+    """What :func:`run_all` would do, job by job, as plain data.
+
+    Nothing is trained, generated or stored. A run that needs a stand-in which is not there yet is planned from the
+    card: its key, its folder and the version of its data set follow from the images, and are None.
+    """
     entries = [find_method(name) for name in _listed(methods)]
-    opened = _open(datasets, data_root, stand_in)
+    asked = _request(request, data_root)
     folder = runs_folder(Path(runs) if runs else None)
     store = _store_if_there(db)
-    jobs = make_jobs(entries, opened, seeds, _request(request, data_root))
-    _say_notes(jobs)
-    return [_planned(job, folder, store, force) for job in jobs]
+    planned, jobs, waiting = [], [], []
+    for name in _listed(datasets):
+        card, unmade = load_card(name), unmade_stand_in(name, asked.data_root, stand_in=stand_in)
+        dataset = None if unmade else _open_one(name, data_root, stand_in)
+        open_ = opener(asked.data_root, dataset.source if dataset else "synthetic")
+        for entry, seed in product(entries, seeds):
+            choices = choose(entry, card, seed, asked)
+            missing = [*([unmade] if unmade else []), *_unmade_further(choices, name, asked, dataset)]
+            if dataset is None or missing:
+                planned.append(_awaiting(choices, name, missing))
+                waiting.append(choices)
+            else:
+                job = make_job(entry, dataset, seed, asked, open_)
+                planned.append(_planned(job, folder, store, force))
+                jobs.append(job)
+    _say_notes([*waiting, *jobs])
+    return planned
 
 
 def run(methods: Names, datasets: Names, **arguments: Any) -> pd.DataFrame:
@@ -166,21 +188,20 @@ def _listed(names: Names) -> list[str]:
 
 
 def _open(datasets: Names, data_root: Path | str | None, stand_in: bool | None) -> list[Dataset]:
-    opened = []
-    for name in _listed(datasets):
-        with reporting(f"preparing {name}", "image") as report:
-            opened.append(
-                open_dataset(name, Path(data_root) if data_root else None, stand_in=stand_in, progress=report)
-            )
-        for note in opened[-1].notes:
-            say(f"{name}: {note}")
-    return opened
+    return [_open_one(name, data_root, stand_in) for name in _listed(datasets)]
 
 
-def _say_notes(jobs: Sequence[Job]) -> None:
-    for note in dict.fromkeys(note for job in jobs for note in job.notes):
+def _open_one(name: str, data_root: Path | str | None, stand_in: bool | None) -> Dataset:
+    dataset = open_visibly(name, Path(data_root) if data_root else None, stand_in=stand_in)
+    for note in dataset.notes:
+        say(f"{name}: {note}")
+    return dataset
+
+
+def _say_notes(chosen: Sequence[Choices]) -> None:
+    for note in dict.fromkeys(note for one in chosen for note in one.notes):
         say(note)
-    for dataset in {id(job.dataset): job.dataset for job in jobs}.values():
+    for dataset in {id(job.dataset): job.dataset for job in chosen if isinstance(job, Job)}.values():
         if dataset.source == "synthetic":
             say(
                 f"{dataset.card.name}: the real files are not there, so the generated stand-in is used; its results "
@@ -207,6 +228,24 @@ def _planned(job: Job, runs: Path, store: Store | None, force: bool) -> dict[str
     else:
         action, why = "run", "not run yet"
     return {**job.plan, "key": job.key, "device": job.device, "folder": str(folder), "action": action, "why": why}
+
+
+def _unmade_further(choices: Choices, name: str, asked: Request, dataset: Dataset | None) -> list[UnmadeStandIn]:
+    """The stand-ins of further data sets that a method trains on, where they are not made yet."""
+    synthetic = dataset is None or dataset.source == "synthetic"
+    if not choices.trains or not synthetic:
+        return []
+    declared = choices.entry.method.trains_on(choices.params, name)
+    others = [other for other in dict.fromkeys(other for other, _ in declared) if other != name]
+    unmade = [unmade_stand_in(other, asked.data_root, stand_in=True) for other in others]
+    return [one for one in unmade if one is not None]
+
+
+def _awaiting(choices: Choices, dataset: str, missing: Sequence[UnmadeStandIn]) -> dict[str, Any]:
+    """The plan of a run before whose stand-ins are made nobody knows its key."""
+    first = "; ".join(one.said if one.card.name == dataset else f"{one.card.name}: {one.said}" for one in missing)
+    plan = choices.plan_on(dataset, None, "synthetic")
+    return {**plan, "key": None, "device": choices.device, "folder": None, "action": "run", "why": first}
 
 
 def _finished(store: Store, outcome: Outcome) -> FinishedRun:

@@ -13,16 +13,18 @@ import math
 import re
 import tempfile
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bench.api import DataError, UsageError
-from bench.data import Dataset, Split, open_dataset
+from bench.data import Dataset, Split
+from bench.data.opening import open_visibly
 from bench.engine import folder as files
 from bench.engine import provenance, scoring
 from bench.engine.folder import Journal, RunFolder, writing
+from bench.engine.further_data import said_to_train_on
 from bench.engine.service import FinishedRun, runs_folder
 from bench.engine.submission_files import SubmittedPredictions
 from bench.progress import reporting
@@ -36,6 +38,8 @@ from bench.records import (
 )
 from bench.registry import registry
 from bench.store import Store, open_store
+from bench.store.files import OperatingPoint
+from bench.text import visible
 
 SUBMITTED = "submitted"
 """Badge, schedule and origin of a submission, and the folder of all submissions to a data set."""
@@ -62,6 +66,8 @@ class Statement:
         url: where the method or its code is.
         paper: its title or citation.
         seconds_per_image: how long an image took them.
+        trained_on: data sets, by card, that they were trained on, the evaluated one only where its images beyond the
+            training split were.
 
     Raises:
         UsageError: an empty or overlong text, the name of one of this program's own methods, an address that is no
@@ -74,6 +80,7 @@ class Statement:
     url: str | None = None
     paper: str | None = None
     seconds_per_image: float | None = None
+    trained_on: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("name", "who", "note", "url", "paper"):
@@ -81,6 +88,8 @@ class Statement:
             object.__setattr__(self, field, value.strip() or None if value is not None else None)
         if not self.name:
             raise UsageError("a submission needs a name", "say by --name how the board is to call it")
+        for field in ("name", "who", "note", "url", "paper"):
+            _refuse_control(field, getattr(self, field) or "", allowed="\n\t" if field == "note" else "")
         for field, most in (("name", LONGEST_NAME), ("who", LONGEST_NAME), ("url", 2000), ("paper", 1000)):
             if len(getattr(self, field) or "") > most:
                 raise UsageError(f"--{field} is longer than {most} characters", "put the rest into --note")
@@ -112,6 +121,23 @@ class Statement:
         return f"{readable}-{digest}" if readable else digest
 
 
+_UNFIT = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode categories of characters that end a line, steer a terminal, or are no characters."""
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Marks that turn the direction of what is written after them, on a page as on a terminal."""
+
+
+def _refuse_control(field: str, text: str, allowed: str) -> None:
+    """Refuse a text that would do something to a terminal or a table instead of being shown there."""
+    wrong = [c for c in text if c not in allowed and (unicodedata.category(c) in _UNFIT or c in _TURNING)]
+    if wrong:
+        where = "line breaks, control characters" if not allowed else "control characters"
+        raise UsageError(
+            f"--{field} '{visible(text[:60])}' holds the character {visible(wrong[0])}",
+            f"leave out {where} and marks that turn the direction of writing",
+        )
+
+
 def submit_files(
     dataset: str,
     predictions: Path,
@@ -135,8 +161,7 @@ def submit_files(
         runs: folder of all runs.
         options: those of :func:`submit`.
     """
-    with reporting(f"preparing {dataset}", "image") as report:
-        opened = open_dataset(dataset, data_root, stand_in=stand_in, progress=report)
+    opened = open_visibly(dataset, data_root, stand_in=stand_in)
     with open_store(db) as store:
         return submit(store, opened, predictions, statement, runs_folder(runs), **options)
 
@@ -151,6 +176,7 @@ def submit(
     split: str | None = None,
     partial: bool = False,
     missing_is_empty: bool = False,
+    min_score: float | None = None,
     force: bool = False,
     **reading: Any,
 ) -> FinishedRun:
@@ -167,16 +193,19 @@ def submit(
         split: that was predicted; None is the card's.
         partial: store predictions of a part of the split, as incomplete; such a run never ranks.
         missing_is_empty: on images without predictions nothing was found.
+        min_score: the confidence from which they count in protocols that know none; None: all count.
         force: store again what is stored, and supersede it.
         reading: ``rle``, ``listing`` and ``class_name`` of ``SubmittedPredictions``.
 
     Raises:
         DataError: broken files, masks of another size, unknown or missing images, too many instances in an image.
+        UnknownNameError: a data set to train on that has no card.
         UsageError: options that do not fit the files.
         OutputError: the run's folder cannot be written.
         StoreError: the store cannot be written.
     """
     started = datetime.now(UTC)
+    said_to_train_on(statement.trained_on, dataset.card)  # an unknown name is refused before anything is read
     chosen = dataset.split(split)
     given = SubmittedPredictions(predictions, dataset, chosen, **reading)
     scored_images = _scored_images(given, chosen, partial, missing_is_empty)
@@ -188,6 +217,9 @@ def submit(
         journal = Path(folder) / files.PREDICTIONS
         digest = _write(given, scored_images, journal, dataset.task.max_detections)
         plan = _plan(statement, dataset, chosen, digest, partial=len(scored_images) < len(chosen))
+        point = _stated_point(given, min_score)
+        if point is not None:
+            plan |= {"operating_point": asdict(point)}
         key = provenance.sha256_of({k: v for k, v in plan.items() if k not in ("statement", "file")})
         standing = store.finished(key)
         if standing is not None and not force and Path(standing.folder, files.PREDICTIONS).is_file():
@@ -198,6 +230,8 @@ def submit(
             run.write_plan({**plan, "key": key})
             with writing(run.path):
                 journal.replace(run.path / files.PREDICTIONS)
+            if point is not None:
+                run.write_operating_point(point)
             if standing is not None and not force:  # its folder was lost, and is whole again
                 return _finished(store, standing.id, new=False)
             parts = scoring.parts_of(dataset, chosen.name)
@@ -208,7 +242,7 @@ def submit(
             bundle = RunBundle(
                 run=record,
                 dataset=dataset.version,
-                method=_method(statement, given.scored),
+                method=_method(statement, given.scored, started.year),
                 environment=_NO_ENVIRONMENT,
                 machine=_NO_MACHINE,
                 images=dataset.images(),
@@ -217,6 +251,21 @@ def submit(
                 artifacts=_artifacts(run),
             )
             return _finished(store, store.add(bundle, supersede=force), new=True, notes=_notes(given, scored_images))
+
+
+def _stated_point(given: SubmittedPredictions, min_score: float | None) -> OperatingPoint | None:
+    """The operating point that the author of the predictions names.
+
+    Raises:
+        UsageError: it is no confidence, or the predictions have none.
+    """
+    if min_score is None:
+        return None
+    if not math.isfinite(min_score):
+        raise UsageError(f"--min-score {min_score} is no confidence", "such as 0.5")
+    if not given.scored:
+        raise UsageError(f"--min-score {min_score:g}, and {given.path.name} has no confidences", "leave it out")
+    return OperatingPoint(min_score, "their author's choice", 0, "", None)
 
 
 def _scored_images(given: SubmittedPredictions, split: Split, partial: bool, missing_is_empty: bool) -> Split:
@@ -271,6 +320,7 @@ def _plan(statement: Statement, dataset: Dataset, split: Split, digest: str, *, 
         "split": split.name,
         "predictions": digest,
         "partial": partial,
+        **({"trained_on": list(trained)} if (trained := said_to_train_on(statement.trained_on, dataset.card)) else {}),
         "statement": {
             "note": statement.note,
             "url": statement.url,
@@ -316,9 +366,20 @@ def _record(
     )
 
 
-def _method(statement: Statement, scored: bool) -> MethodVersionRecord:
-    """A method of which nothing but the name is known; two people's of one name are two."""
-    published = {"title": statement.paper or "", "url": statement.url or ""}
+def _method(statement: Statement, scored: bool, year: int) -> MethodVersionRecord:
+    """A method of which nothing but the name is known; two people's of one name are two.
+
+    What is cited is the submission, of whom and when; the paper that it names stands in a note, since nobody can say
+    that it is by the same people.
+    """
+    published = {
+        "title": statement.name,
+        "authors": [statement.who] if statement.who else [],
+        "year": year,
+        "venue": "predictions submitted to cellseg-bench",
+        "url": statement.url or "",
+        "note": statement.paper or "",
+    }
     return MethodVersionRecord(
         name=statement.name,
         variant="",
@@ -328,7 +389,7 @@ def _method(statement: Statement, scored: bool) -> MethodVersionRecord:
         params={},
         params_hash=provenance.sha256_of({}),
         scored=scored,
-        paper=published if any(published.values()) else None,
+        paper=published if statement.paper or statement.url else None,
     )
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from bench.api import DataError, Instances, UsageError
 from bench.data import Dataset, Split
 from bench.data.images import IMAGE_SUFFIXES, read_labels
+from bench.decoding import not_json, wrong_content
 from bench.metrics.files import CocoResults, read_bytes
 from bench.metrics.matching import Masks
 from bench.metrics.submission import KaggleSubmission
@@ -55,10 +56,14 @@ class ImageList(msgspec.Struct):
         Raises:
             DataError: no such file, or not a COCO file.
         """
+        data = read_bytes(path)
         try:
-            return msgspec.json.decode(read_bytes(path), type=cls)
+            return msgspec.json.decode(data, type=cls)
+        except msgspec.ValidationError as error:
+            raise DataError(f"{path}: not a COCO file that lists images: {wrong_content(error)}") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: not a COCO file that lists images: {error}") from None
+            why, hint = not_json(error, data)
+            raise DataError(f"{path}: not JSON: {why}", hint) from None
 
     @property
     def file_names(self) -> dict[Name, str]:

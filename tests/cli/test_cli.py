@@ -70,7 +70,7 @@ def test_dry_run_says_what_and_why(workplace: Path, cli):
         (("runn",), 2, "unknown command 'runn' (did you mean run"),
         ((*RUN, "--split", "tset"), 2, "'tset'"),
         ((*RUN, "--seed", "one"), 2, "--seed 'one'"),
-        ((*RUN, "--set", "nonsense"), 2, "'nonsense' is not a setting"),
+        ((*RUN, "--set", "nonsense"), 2, "--set 'nonsense' is not NAME=VALUE"),
         (("show", "nothing-of-this-name"), 2, "nothing-of-this-name"),
         (("list", "runs"), 4, "there is no database"),
         (("list", "runs", "--db", "nowhere/bench.db"), 4, "nowhere"),
@@ -293,3 +293,207 @@ def test_rescore_names_predictions_that_are_gone(workplace: Path, cli):
     code, _, err = cli("rescore", "1")
     assert code == 3
     assert "the predictions of run 1 are gone" in err
+
+
+# -- what a new user stumbled over ------------------------------------------------------------------------
+
+STAND_IN = '\n[stand_in]\ngenerator = "neural"\nseed = 4\nparams = { train = 2, val = 1, test = 1 }\n'
+
+
+@pytest.fixture
+def imitated(workplace: Path) -> Path:
+    """The same place with a data set of which only a stand-in can be had, not made yet."""
+    card = (workplace / "cards" / "tiny.toml").read_text().replace('"tiny"', '"imitated"')
+    (workplace / "cards" / "imitated.toml").write_text(card + STAND_IN)
+    return workplace
+
+
+def files_of(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_dry_run_makes_no_stand_in_and_says_that_a_run_would(imitated: Path, cli):
+    before = files_of(imitated)
+    code, out, err = cli("run", "-m", "truth,jitter", "-d", "imitated,tiny", "--dry-run", "--quiet")
+    assert (code, err) == (0, "")
+    assert out.count("the stand-in is generated first: 4 images, in data/synthetic/neural-") == 2
+    assert out.count("not run yet") == 2
+    made = files_of(imitated) - before
+    assert not {path for path in made if path.parts[len(imitated.parts)] != "cache"}
+    code, out, _ = cli("run", "-m", "truth", "-d", "imitated", "--dry-run", "--json")
+    (plan,) = json.loads(out)
+    assert (plan["source"], plan["key"], plan["dataset_version"], plan["action"]) == ("synthetic", None, None, "run")
+
+
+@pytest.mark.parametrize("mistake", [("--split", "tset"), ("--set", "a=1"), ("--init", "imagenet"), ("-m", "trut")])
+def test_a_dry_run_without_the_images_still_finds_mistakes(imitated: Path, cli, mistake):
+    code, _, err = cli("run", "-m", "truth", "-d", "imitated", "--dry-run", *mistake)
+    assert code == 2
+    assert one_line(err)
+
+
+def test_a_run_announces_the_stand_in_that_it_makes(imitated: Path, cli):
+    code, _, err = cli("run", "-m", "truth", "-d", "imitated")
+    assert code == 0, err
+    assert "imitated: the stand-in is generated first: 4 images, in data/synthetic/neural-" in err
+    _, out, _ = cli("run", "-m", "truth", "-d", "imitated", "--dry-run")
+    assert "stored as run 1" in out
+
+
+def test_rescore_generates_nothing_and_scores_what_it_can(imitated: Path, cli):
+    import shutil
+
+    cli("run", "-m", "truth", "-d", "imitated,tiny")
+    shutil.rmtree(imitated / "data" / "synthetic")
+    code, out, err = cli("rescore")
+    assert code == 3
+    assert "run 2 (truth on tiny) scored again" in out
+    assert one_line(err)
+    assert "the stand-in of imitated, on which run 1 was made, is not there" in err
+    assert "bench data synth imitated" in err
+    assert not (imitated / "data" / "synthetic").exists()
+    code, out, _ = cli("rescore", "--json")
+    assert (code, [row["run"] for row in json.loads(out)]) == (3, [2])
+    assert cli("show", "1", "--picture", "a.png")[0] == 3
+    assert cli("data", "synth", "imitated")[0] == 0
+    assert cli("rescore")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("tiny", "tiny is a data set (its images: bench data show tiny"),
+        ("truth", "truth is a method (name a run: bench list runs --method truth)"),
+        ("voc", "voc is a protocol"),
+        ("9", "there is no run '9'"),
+    ],
+)
+def test_a_picture_is_of_a_run(workplace: Path, cli, name: str, says: str):
+    cli(*RUN)
+    code, _, err = cli("show", name, "--picture", "a.png")
+    assert code == 2
+    assert says in err
+
+
+def test_data_sets_are_listed_with_what_is_in_a_data_root(workplace: Path, cli):
+    (workplace / "data").rename(workplace / "elsewhere")
+    _, out, _ = cli("list", "datasets", "--json", "--data-root", "elsewhere")
+    assert {row["name"]: row["here"] for row in json.loads(out)["items"]}["tiny"] == "real"
+    _, out, _ = cli("list", "datasets", "--json")
+    assert {row["name"]: row["here"] for row in json.loads(out)["items"]}["tiny"] == "missing"
+
+
+def test_a_second_process_on_a_run_is_no_usage_error(workplace: Path, cli):
+    from bench.engine.folder import RunFolder
+
+    _, out, _ = cli(*RUN, "--dry-run", "--json")
+    with RunFolder(Path(json.loads(out)[0]["folder"])).locked():
+        code, _, err = cli(*RUN)
+    assert code == 8
+    assert "another process is at work on this run" in err
+
+
+def test_every_exit_code_is_in_the_help(cli):
+    import bench.errors
+    from bench.cli import EXIT_CODES
+
+    kinds = [bench.errors.UsageError, bench.errors.DataError, bench.errors.StoreError, bench.errors.MethodError]
+    kinds += [bench.errors.MissingDependencyError, bench.errors.OutputError]
+    assert {kind.exit_code for kind in kinds} < set(EXIT_CODES)
+    _, out, err = cli("--help")
+    assert not err
+    for code, meaning in EXIT_CODES.items():
+        assert f"{code:>3}  {meaning}" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("list", "methds"), 2, "unknown command of bench list 'methds' (did you mean methods"),
+        (("data", "chek"), 2, "did you mean check"),
+        (("list", "runs", "--dataset", "nope"), 2, "unknown data set 'nope'"),
+        (("list", "runs", "--method", "trut"), 2, "unknown method 'trut' (did you mean truth"),
+        (("list", "datasets", "--data-root", "nowhere"), 2, "nowhere: there is no such folder"),
+        (("data", "list", "--data-root", "cards/tiny.toml"), 2, "cards/tiny.toml: that is no folder"),
+        (("run", "-m", ",", "-d", "tiny"), 2, "--method names nothing"),
+        ((*RUN, "--seed", "99999999999999999999"), 2, "from 0 to 4294967295"),
+        (("time", "otsu_watershed", "-d", "tiny", "--weights", "otsu_watershed=x"), 2, "has no weights to load"),
+        (("time", "otsu_watershed", "-d", "tiny", "--weights", "x"), 2, "--weights 'x' is not METHOD=PATH"),
+        (("export", "--to", "a", "--html", "b"), 2, "--to and --html are different exports"),
+        (("show", "1", "--images", "3"), 2, "--picture FILE.png"),
+        (("show", "1", "--db", "nowhere.db"), 4, "there is no database"),
+    ],
+)
+def test_more_mistakes_are_one_line(workplace: Path, cli, arguments, code: int, says: str):
+    cli(*RUN)
+    got, out, err = cli(*arguments)
+    assert got == code, err
+    assert one_line(err)
+    assert says in err
+    assert not out
+
+
+def test_a_command_that_needs_another_shows_its_help(cli):
+    for group in ((), ("list",), ("data",), ("new",)):
+        code, out, err = cli(*group)
+        assert (code, out) == (2, ""), err
+        assert "Commands:" in err
+
+
+def test_a_method_that_ends_the_program_is_a_failed_run(workplace: Path, cli, monkeypatch):
+    from bench.registry import registry
+
+    (workplace / "mine").mkdir()
+    (workplace / "mine" / "quits.py").write_text(
+        "import sys\nfrom bench.api import Method, Schedule\n\n\nclass Quits(Method):\n"
+        "    name = 'quits'\n    title = 'Quits'\n    trainable = False\n    scored = False\n    inits = ('none',)\n"
+        "    schedules = {'paper': Schedule()}\n\n    def predict(self, image):\n        sys.exit(0)\n"
+    )
+    monkeypatch.setenv("BENCH_METHODS", str(workplace / "mine"))
+    registry.cache_clear()
+    code, out, err = cli("run", "-m", "quits", "-d", "tiny")
+    registry.cache_clear()
+    assert code == 5, err
+    assert "SystemExit" in err
+    assert "failed" in out
+
+
+def bench_in_a_shell(command: str) -> subprocess.CompletedProcess[str]:
+    line = command.replace("bench", f"{sys.executable} -m bench", 1)
+    return subprocess.run(["bash", "-o", "pipefail", "-c", line], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "says"),
+    [
+        ("bench show mnc | true", 0, ""),
+        ("bench list metrics | head -1", 0, ""),
+        pytest.param(
+            "bench list metrics > /dev/full",
+            7,
+            "error: the output cannot be written: No space left on device",
+            marks=pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full"),
+        ),
+    ],
+)
+def test_stdout_that_is_closed_or_full(workplace: Path, command: str, code: int, says: str):
+    done = bench_in_a_shell(command)
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "bug" not in done.stderr
+
+
+def test_nothing_takes_the_place_of_a_device(tmp_path: Path):
+    import os
+    import stat
+
+    from bench.data.system import write_whole
+
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(pipe, b"text")
+    assert os.read(reading, 100) == b"text"
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    os.close(reading)

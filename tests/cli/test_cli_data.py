@@ -412,3 +412,18 @@ def test_a_full_disk_leaves_nothing(workplace: Path, data, monkeypatch: pytest.M
     assert code == 7
     assert "No space left on device" in the_error(err)
     assert not list(workplace.glob("*out*"))
+
+
+@pytest.mark.parametrize("form", ["coco", "label-tiffs", "ctc", "kaggle"])
+def test_exported_files_say_where_they_are_from(workplace: Path, data, form: str):
+    card = (workplace / "cards" / "tiny.toml").read_text().replace('"tiny"', '"imitated"')
+    (workplace / "cards" / "imitated.toml").write_text(card + STAND_IN)
+    more = ("--rle", "row") if form == "kaggle" else ()
+    for name, source in (("imitated", "synthetic"), ("tiny", "real")):
+        code, _, err = data("export", name, "--format", form, "--to", name, "--split", "test", *more)
+        assert code == 0, err
+        said = json.loads((workplace / name / "provenance.json").read_text())
+        assert (said["source"], said["dataset"], said["split"]) == (source, name, "test")
+        assert ("no microscopy" in said["description"]) == (source == "synthetic")
+        if form == "coco":
+            assert json.loads((workplace / name / "annotations.json").read_text())["info"] == said

@@ -243,9 +243,9 @@ def test_what_can_be_known_before_is_refused_before(threshold: Path, arguments: 
 
 def test_two_processes_do_not_share_a_run(threshold: Path):
     (plan,) = service.plan("threshold", "tiny", schedule="paper")
-    from bench.engine.folder import RunFolder
+    from bench.engine.folder import RunFolder, RunHeldError
 
-    with RunFolder(Path(plan["folder"])).locked(), pytest.raises(UsageError, match="another process is at work"):
+    with RunFolder(Path(plan["folder"])).locked(), pytest.raises(RunHeldError, match="another process is at work"):
         service.run_all("threshold", "tiny", schedule="paper")
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from pybtex.database import parse_string
+from pycocotools import mask as coco_mask
 
 from bench.api import Instances
 from bench.cli import main
@@ -449,19 +453,17 @@ def test_a_mistake_is_one_line(workplace: Path, cli, truths, arguments, code: in
         "..",
         "a/b\\c",
         "C:\\windows\\nul",
-        "\x1b[31mred\x1b[0m\nsecond line",
         "<script>alert(1)</script>",
-        "名前 with ünïcode \u202e",
+        "名前 with ünïcode \u200d",
         "'; DROP TABLE run; --",
         "{{7*7}} %s {0}",
         "-rf",
-        "\udcff",
     ],
 )
 def test_a_name_goes_nowhere_and_is_shown_harmlessly(workplace: Path, cli, truths, name: str):
     path, _ = written("labels", truths, workplace / "mine")
     before = {p for p in workplace.parent.rglob("*") if "mine" not in p.parts}
-    code, out, err = cli("submit", "-d", "tiny", f"--name={name}", "--pred", path, "--who", name, "--note", name)
+    code, _, err = cli("submit", "-d", "tiny", f"--name={name}", "--pred", path, "--who", name, "--note", name)
     assert code == 0, err
     submitted = (workplace / "runs" / "tiny" / "submitted").resolve()
     made = {p for p in workplace.parent.rglob("*") if "mine" not in p.parts} - before
@@ -469,12 +471,54 @@ def test_a_name_goes_nowhere_and_is_shown_harmlessly(workplace: Path, cli, truth
     assert folder.parent.parent == submitted
     assert folder.parent.name.replace("-", "").replace("_", "").isalnum()
     assert len(folder.parent.name) < 60
-    shown = out + cli("list", "runs")[1] + cli("show", "1")[1] + cli("compare", "1", "1")[2]
-    assert "\x1b" not in shown
-    assert "\u202e" not in shown
     assert json.loads(cli("list", "runs", "--json")[1])["items"][0]["run"] == 1
     with open_store(read_only=True) as store:
         assert store.run(1).badge == "submitted"
+
+
+STEERING = {
+    "a terminal sequence": "\x1b[31mred\x1b[0m",
+    "a line break": "mine\nerror: none",
+    "a tab": "a\tb",
+    "a paragraph separator": "a\u2029b",
+    "the direction of writing": "net \u202e07.5 :tsal",
+    "an isolate": "net \u2067abc",
+    "no Unicode": "\udcff",
+    "a C1 control": "a\x9b31mb",
+}
+
+
+@pytest.mark.parametrize("text", STEERING.values(), ids=STEERING)
+def test_text_that_steers_a_terminal_or_breaks_a_line_is_refused(workplace: Path, cli, text: str):
+    for option in ("name", "who", "paper", "url"):
+        given = {"name": "Mine", option: f"https://example.org/{text}" if option == "url" else text}
+        options = [f"--{key}={value}" for key, value in given.items()]
+        code, _, err = cli("submit", "-d", "tiny", "--pred", "mine", *options)
+        assert code == 2, err
+        assert err.startswith(f"error: --{option} ")
+        assert err.count("\n") == 1
+        assert err.rstrip("\n").isprintable()
+
+
+def test_a_note_may_have_lines_but_no_terminal_sequences(workplace: Path, cli, truths):
+    path, _ = written("labels", truths, workplace / "mine")
+    assert cli("submit", "-d", "tiny", "--name", "Mine", "--pred", path, "--note", "one\x1b[2J")[0] == 2
+    assert cli("submit", "-d", "tiny", "--name", "Mine", "--pred", path, "--note", "one\n\ttwo")[0] == 0
+
+
+def test_what_a_database_holds_already_is_shown_harmlessly(workplace: Path, cli, truths):
+    """A database may come from anywhere, and hold what no submission to this version can."""
+    path, _ = written("labels", truths, workplace / "mine")
+    assert cli("submit", "-d", "tiny", "--name", "Mine", "--who", "Me", "--pred", path)[0] == 0
+    with sqlite3.connect("bench.db") as db:
+        db.execute("UPDATE method_version SET title = ?, name = ?", ("evil\x1b[2J\u202e\n1 2 3", "evil\x1b[2J\u202e"))
+        db.execute("UPDATE run SET submitted_by = ?, note = ?", ("\x1b]0;me\x07", "\x1b[2J"))
+    calls = [("list", "runs"), ("show", "1"), ("rescore",), ("compare", "1", "1"), ("export", "-d", "tiny")]
+    calls += [("export", "-d", "tiny", "--format", form) for form in ("text", "markdown", "latex", "bibtex")]
+    for call in calls:
+        _, out, err = cli(*call)
+        assert all(line.isprintable() for line in (out + err).replace("\r\n", "\n").split("\n")), call
+    assert "evil\\x1b" in cli("list", "runs")[1]
 
 
 def test_names_that_look_alike_as_folders_stay_apart(workplace: Path, cli, truths):
@@ -611,3 +655,110 @@ def test_real_images(shared_data: Path, workplace: Path, cli):
     assert run["source"] == "real"
     assert run["protocols"]["kaggle"]["mAP@.5:.95"]["value"] > 0.5
     assert cli("show", "1", "--picture", "sheet.png", "--data-root", shared_data)[0] == 0
+
+
+# -- what is exported of it -------------------------------------------------------------------------------
+
+
+EVERYTHING = (
+    "--who", "Ada Lovelace", "--how", "by hand", "--url", "https://x.org/}{?a=1%",
+    "--paper", "A {x of σ & Sjögren, 2020", "--seconds-per-image", "0.5",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options", [EVERYTHING, EVERYTHING[4:6], EVERYTHING[6:8], ()], ids=["all", "url", "paper", "none"]
+)
+def test_every_export_of_a_submission_with_every_option(workplace: Path, cli, truths, options: tuple[str, ...]):
+    path, _ = written("coco by id", truths, workplace / "mine")
+    assert cli(*submit("--pred", path, *options))[0] == 0
+    for form in ("csv", "latex", "markdown", "json", "text", "bibtex"):
+        code, out, err = cli("export", "-d", "tiny", "--format", form)
+        assert code == 0, (form, err)
+        assert ("My net" in out) == (form != "bibtex" or options != ())
+        if form == "bibtex":
+            entries = parse_string(out, "bibtex").entries
+    assert len(entries) == (2 if options else 1)
+    code, _, err = cli("export", "--html", "public")
+    assert code == 0, err
+    assert parse_string((workplace / "public" / "references.bib").read_text(encoding="utf-8"), "bibtex").entries
+    if options == EVERYTHING:
+        entry = next(entry for key, entry in entries.items() if not key.startswith("dataset_"))
+        assert [str(person) for person in entry.persons["author"]] == ["Lovelace, Ada"]
+        assert entry.fields["title"] == "{My net}"
+        assert entry.fields["url"] == "https://x.org/%7D%7B?a=1%25"
+        assert entry.fields["note"] == r"A \textbraceleft{}x of $\sigma$ \& Sj{\"{o}}gren, 2020"
+        assert entry.fields["year"] == str(datetime.now(UTC).year)
+
+
+def test_what_an_older_version_stored_is_exported(workplace: Path, cli, truths):
+    path, _ = written("labels", truths, workplace / "mine")
+    assert cli(*submit("--pred", path, "--paper", "x"))[0] == 0
+    with sqlite3.connect("bench.db") as db:
+        db.execute("UPDATE method_version SET paper = ?", (json.dumps({"title": "Old", "url": ""}),))
+    code, out, err = cli("export", "--format", "bibtex")
+    assert code == 0, err
+    assert sorted(parse_string(out, "bibtex").entries) == ["dataset_tiny", "old"]
+    assert cli("export", "--html", "public")[0] == 0
+
+
+# -- what it was trained on -------------------------------------------------------------------------------
+
+
+def test_trained_on_the_evaluated_data_set_is_marked_and_never_ranks(workplace: Path, cli, truths):
+    card = (workplace / "cards" / "tiny.toml").read_text()
+    (workplace / "cards" / "same.toml").write_text(card.replace('"tiny"', '"same"', 1))  # the same files, another card
+    other = card.replace('"tiny"', '"other"', 1).replace('folders = ["tiny"]', 'folders = ["other"]')
+    (workplace / "cards" / "other.toml").write_text(other)
+    path, _ = written("coco by id", truths, workplace / "mine")
+    for who, named in (("Ada", "tiny,other"), ("Bob", "other"), ("Cyd", "same"), ("Dan", None)):
+        said = ("--trained-on", named) if named else ()
+        code, _, err = cli(*submit("--pred", path, "--who", who, *said))
+        assert code == 0, err
+    with open_store(read_only=True) as store:
+        board = store.leaderboard("tiny").set_index("submitted_by")
+        said = {run.submitted_by: store.provenance(run.id).arguments.get("trained_on") for run in store.runs()}
+    assert said == {"Ada": ["tiny", "other"], "Bob": ["other"], "Cyd": ["same", "tiny"], "Dan": None}
+    marked = "submitted, trained-on-this"
+    assert board["badges"].to_dict() == {"Ada": marked, "Bob": "submitted", "Cyd": marked, "Dan": "submitted"}
+    assert board["rank"].notna().to_dict() == {"Ada": False, "Bob": True, "Cyd": False, "Dan": True}
+    assert marked in cli("export", "-d", "tiny", "--format", "latex")[1]
+    assert "other" in cli("show", "1")[1]
+
+
+def test_trained_on_an_unknown_data_set_is_refused_with_the_nearest_names(workplace: Path, cli, truths):
+    path, _ = written("labels", truths, workplace / "mine")
+    code, _, err = cli(*submit("--pred", path, "--trained-on", "tinny"))
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "unknown data set 'tinny' (did you mean tiny" in err
+    assert not (workplace / "runs").exists()
+
+
+def test_the_confidence_from_which_they_count_is_the_authors_to_say(workplace: Path, cli, truths):
+    path, options = written("coco by id", truths, workplace / "mine")
+    results = json.loads(path.read_text())
+    # The cells are sure; in each image a doubtful invention lies over its upper rows.
+    sure = [{**result, "score": 0.9} for result in results]
+    doubtful = []
+    for image in {result["image_id"] for result in results}:
+        height, width = next(r["segmentation"]["size"] for r in results if r["image_id"] == image)
+        rows = np.zeros((height, width), np.uint8, order="F")
+        rows[:4] = 1
+        counts = coco_mask.encode(rows)["counts"].decode()
+        mask = {"size": [height, width], "counts": counts}
+        doubtful.append({"image_id": image, "category_id": 1, "score": 0.1, "segmentation": mask})
+    path.write_text(json.dumps(sure + doubtful))
+    assert cli("submit", "-d", "tiny", "--name", "all", "--pred", path, *options)[0] == 0
+    code, _, err = cli("submit", "-d", "tiny", "--name", "sure", "--min-score", "0.2", "--pred", path, *options)
+    assert code == 0, err
+    kaggle = []
+    for number in ("1", "2"):
+        shown = json.loads(cli("show", number, "--json")[1])
+        kaggle.append(shown["results"]["kaggle mAP@.5:.95"]["value"])
+    assert shown["counted from confidence"]["min_score"] == 0.2
+    assert kaggle[0] < kaggle[1]
+    labels, _ = written("labels", truths, workplace / "labels")
+    code, _, err = cli("submit", "-d", "tiny", "--name", "labels", "--min-score", "0.2", "--pred", labels)
+    assert code == 2
+    assert "has no confidences" in err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.engine import timing
@@ -86,6 +86,7 @@ def test_too_few_times_have_no_interval_and_none_have_a_reason():
     assert only.reason
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0.01, 1e4), min_size=6, max_size=60))
 def test_the_interval_holds_the_median(times: list[float]):
     median = summary(times, None)[0]
