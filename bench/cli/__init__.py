@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
+import select
 import sys
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -33,8 +36,16 @@ COMMANDS = {
 """Command -> its line in ``bench --help``; ``bench.cli.<command>`` holds it."""
 
 
-class _NobodyReadsError(Exception):
-    """Who read stdout has gone: ``bench list methods | head``."""
+class _PipeError(Exception):
+    """Carries a BrokenPipeError, its cause, past click, which would end the program with status 1."""
+
+
+@contextlib.contextmanager
+def _past_click() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _PipeError from error
 
 
 class _Commands(click.Group):
@@ -56,11 +67,13 @@ class _Commands(click.Group):
             raise UnknownNameError("command", args[0], self.list_commands(ctx))
         return super().resolve_command(ctx, args)
 
+    @_past_click()
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:  # which prints --help
+        return super().make_context(*args, **kwargs)
+
+    @_past_click()
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:  # click would end with status 1
-            raise _NobodyReadsError from None
+        return super().invoke(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -132,9 +145,15 @@ def main(arguments: list[str] | None = None) -> None:
         message = error.format_message().rstrip(".")
         _line(f"error: {message[:1].lower()}{message[1:]}{hint}")
         code = error.exit_code
-    except (_NobodyReadsError, BrokenPipeError):
-        _drop_stdout()
-        code = 0
+    except (_PipeError, BrokenPipeError) as error:
+        broken = error.__cause__ or error
+        if _nobody_reads():
+            _drop_stdout()
+            code = 0
+        elif debug:
+            raise broken from None
+        else:
+            code = _report_bug(broken)
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
             _drop_stdout()
@@ -142,13 +161,30 @@ def main(arguments: list[str] | None = None) -> None:
             sys.exit(OutputError.exit_code)
         if debug:
             raise
-        _line(f"error: this is a bug: {type(error).__name__}: {error} (see the traceback with --debug)")
-        code = 70
+        code = _report_bug(error)
     sys.exit(code or 0)
 
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 """What a full disk, an exceeded quota or a broken disk says when stdout goes there."""
+
+
+def _nobody_reads() -> bool:
+    """Whether who read stdout has gone (``bench list methods | head``), and not who read some other pipe."""
+    if sys.stdout is None:
+        return False
+    try:
+        sys.stdout.flush()  # what could not be written is still held, and fails again
+        number = sys.stdout.fileno()
+    except BrokenPipeError:
+        return True
+    except (OSError, ValueError):  # it is no file, or closed
+        return False
+    if not hasattr(select, "poll"):
+        return False
+    asked = select.poll()  # an unbuffered stdout holds nothing
+    asked.register(number, 0)
+    return any(state & (select.POLLERR | select.POLLHUP) for _, state in asked.poll(0))
 
 
 def _drop_stdout() -> None:
@@ -161,6 +197,11 @@ def _report(error: BenchError, debug: bool) -> int:
         traceback.print_exception(error)
     _line(f"error: {error}")
     return error.exit_code
+
+
+def _report_bug(error: BaseException) -> int:
+    _line(f"error: this is a bug: {type(error).__name__}: {error} (see the traceback with --debug)")
+    return 70
 
 
 def _line(text: str) -> None:

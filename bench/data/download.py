@@ -18,7 +18,8 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from pathlib import Path, PurePosixPath
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -111,10 +112,11 @@ def told(card: Card, folder: Path) -> list[str]:
 
 
 def _fetch_and_place(item: DownloadTable, folder: Path, progress: Progress | None, timeout: float) -> None:
-    archive = folder / ARCHIVES / _name(item.url)
-    unpacked = archive.with_name(f"{archive.name}.unpacked")
+    recorded = receipt(folder)
+    archive = _archive(item.url, folder, recorded)
+    unpacked = _unpacked(archive)
     target = archive if item.unpack else folder / item.to
-    known = receipt(folder).get(item.url)
+    known = recorded.get(item.url)
     if target.is_file():
         try:
             found = _digest(target, "sha256")
@@ -141,6 +143,28 @@ def _fetch_and_place(item: DownloadTable, folder: Path, progress: Progress | Non
     if known != found:  # once it is known to be sound
         kept = {**receipt(folder), item.url: found}
         write_whole(folder / ARCHIVES / RECEIPT, msgspec.json.format(msgspec.json.encode(kept)))
+
+
+def _archive(url: str, folder: Path, recorded: Mapping[str, str]) -> Path:
+    """Where an archive is kept: two addresses may end in the same name, and several cards may share a folder.
+
+    It was kept under that name alone before: what lies there is taken for this archive if the receipt says that
+    it was fetched, and knows no other that may have been kept there.
+    """
+    own, former = _own_folder(url, folder) / _name(url), folder / ARCHIVES / _name(url)
+    if own.parent.exists() or not (former.is_file() or _unpacked(former).is_file()):
+        return own
+    claim = [other for other in recorded if _name(other) == _name(url) and not _own_folder(other, folder).exists()]
+    return former if claim == [url] else own
+
+
+def _own_folder(url: str, folder: Path) -> Path:
+    return folder / ARCHIVES / hashlib.sha256(url.encode()).hexdigest()[:12]
+
+
+def _unpacked(archive: Path) -> Path:
+    """The file that says that an archive was unpacked to the end."""
+    return archive.with_name(f"{archive.name}.unpacked")
 
 
 def fetch(
@@ -206,15 +230,14 @@ def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> Non
     """Unpack a zip archive; files that are there already, by their size and checksum (CRC-32), are left as they are.
 
     Raises:
-        DataError: not a zip archive, damaged, or with a path that leaves the folder.
+        DataError: not a zip archive, damaged, or with a path that leaves the folder, if only on some systems.
         OutputError: a file cannot be written.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
             members = [m for m in opened.infolist() if not m.is_dir()]
             for member in members:
-                path = PurePosixPath(member.filename)
-                if path.is_absolute() or ".." in path.parts:
+                if _leaves(member.filename, folder):
                     raise DataError(f"{archive}: it holds the path {member.filename!r}, which leaves its folder")
             for done, member in enumerate(members, 1):
                 target = folder / PurePosixPath(member.filename)
@@ -228,6 +251,17 @@ def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> Non
         raise DataError(
             f"{archive}: not a sound zip archive: {error}", "repeat the command to fetch it again"
         ) from None
+
+
+def _leaves(name: str, folder: Path) -> bool:
+    """Whether a member of an archive would be written outside the folder, here or on another system."""
+    path = PurePosixPath(name)
+    return (
+        path.is_absolute()
+        or ".." in path.parts
+        or PureWindowsPath(name).anchor != ""
+        or not (folder / path).resolve().is_relative_to(folder.resolve())
+    )
 
 
 def _is_unpacked(member: zipfile.ZipInfo, target: Path) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.data.dataset import Dataset, open_dataset, unmade_stand_in
+from bench.data.overview import is_partial
 from bench.progress import reporting, say
 
 
@@ -13,7 +14,8 @@ def open_visibly(name: str, data_root: Path | None = None, *, stand_in: bool | N
     """:func:`bench.data.open_dataset` with progress on stderr.
 
     A stand-in that has to be generated, which takes minutes and up to some hundred megabytes, is announced with its
-    size and its place.
+    size and its place. Real files with fewer or more images than the card expects are named: a download that was cut
+    off opens like a whole one.
 
     Args:
         name: of a card.
@@ -23,7 +25,11 @@ def open_visibly(name: str, data_root: Path | None = None, *, stand_in: bool | N
     """
     announce(name, data_root, stand_in=stand_in)
     with reporting(f"preparing {name}", "image") as progress:
-        return open_dataset(name, data_root, stand_in=stand_in, progress=progress, **options)
+        opened = open_dataset(name, data_root, stand_in=stand_in, progress=progress, **options)
+    expected = opened.card.expected.images
+    if opened.source == "real" and is_partial(len(opened), expected):
+        say(f"note: {name} here has {len(opened)} images, the card expects {expected}: see `bench data check {name}`")
+    return opened
 
 
 def announce(name: str, data_root: Path | None = None, *, stand_in: bool | None = None) -> None:

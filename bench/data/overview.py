@@ -46,6 +46,18 @@ class Overview:
     broken: dict[str, BenchError]
 
 
+def is_partial(images: int | None, expected: int | None) -> bool:
+    """Whether a data set has another number of images than the complete one; False where either is not known."""
+    return images is not None and expected is not None and images != expected
+
+
+def images_of_expected(images: int | None, expected: int | None) -> str:
+    """As "80 of 200", or "200" where all are here or nobody knows how many there should be; "-" if not counted."""
+    if images is None:
+        return "-" if expected is None else f"? of {expected}"
+    return f"{images} of {expected}" if is_partial(images, expected) else str(images)
+
+
 def examine(given: Path | None = None) -> Overview:
     """What is under the data root: the one given, else that of the environment, else ``./data``."""
     root = data_root(given).absolute()
@@ -53,7 +65,7 @@ def examine(given: Path | None = None) -> Overview:
 
 
 def table(found: Overview) -> tuple[tuple[str, ...], list[list[str]]]:
-    """Columns and rows for a terminal; "-" where nothing was counted yet."""
+    """Columns and rows for a terminal; "-" or "?" where nothing was counted yet."""
 
     def shown(number: int | None) -> str:
         return "-" if number is None else str(number)
@@ -62,14 +74,13 @@ def table(found: Overview) -> tuple[tuple[str, ...], list[list[str]]]:
         [
             row.card.name,
             row.state,
-            shown(row.images),
-            shown(row.card.expected.images),
+            images_of_expected(row.images, row.card.expected.images if row.state in ("prepared", "real") else None),
             shown(row.instances),
             str(row.folder) if row.state in ("prepared", "real") else f"bench data download {row.card.name}",
         ]
         for row in found.rows
     ]
-    return ("name", "here", "images", "complete", "instances", "where, or how to get the real files"), rows
+    return ("name", "here", "images", "instances", "where, or how to get the real files"), rows
 
 
 def as_plain(found: Overview) -> dict[str, Any]:

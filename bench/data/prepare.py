@@ -67,7 +67,8 @@ def prepare(
     """Read a download once and write it in the compact form.
 
     Every image is decoded and every mask checked. Image files are linked where the file system can, else copied. The
-    result is there whole or not at all; one that was there before stays until then.
+    result is there whole or not at all; one that was there before stays until then, and comes back where a kill had
+    just moved it aside.
 
     Args:
         card: of the data set.
@@ -91,10 +92,7 @@ def prepare(
     if not source.is_dir():
         raise DataError(f"{source}: no such folder", f"name the folder of the download of {card.name}")
     folder = prepared_folder(card, root)
-    if is_prepared(card, root) and not again:
-        if read_index(folder).without_duplicates != drop_duplicates:
-            kept = "with" if drop_duplicates else "without"
-            raise UsageError(f"{card.name} is already prepared {kept} duplicates, in {folder}", "--again replaces it")
+    if not again and _is_there(folder, drop_duplicates):
         return folder
     if source.resolve() == folder.resolve():
         raise UsageError(f"{source}: that is the prepared form itself", "name the folder of the download")
@@ -104,15 +102,30 @@ def prepare(
         raise OutputError(f"{folder}: cannot be written: {error.strerror}", "name another data root") from None
     with _alone(folder):
         staging, former = (folder.with_name(f".{folder.name}.{kind}") for kind in ("part", "former"))
-        for rest in (staging, former):  # what a kill left
-            shutil.rmtree(rest, ignore_errors=True)
+        _after_a_kill(folder, staging, former)
+        if not again and _is_there(folder, drop_duplicates):
+            return folder
         try:
             _make(card, source, staging, progress, drop_duplicates)
             _replace(folder, staging, former)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-            shutil.rmtree(former, ignore_errors=True)
     return folder
+
+
+def _is_there(folder: Path, drop_duplicates: bool) -> bool:
+    """Whether the folder holds a prepared data set.
+
+    Raises:
+        UsageError: it does, and duplicates were treated otherwise.
+        DataError: its index cannot be read.
+    """
+    if not (folder / INDEX).is_file():
+        return False
+    if read_index(folder).without_duplicates != drop_duplicates:
+        kept = "with" if drop_duplicates else "without"
+        raise UsageError(f"{folder.name} is already prepared {kept} duplicates, in {folder}", "--again replaces it")
+    return True
 
 
 @contextlib.contextmanager
@@ -137,13 +150,30 @@ def _make(card: Card, source: Path, folder: Path, progress: Progress | None, dro
         shutil.rmtree(folder / f"{_PART}-{worker}", ignore_errors=True)
 
 
+def _after_a_kill(folder: Path, staging: Path, former: Path) -> None:
+    """Bring back what :func:`_replace` had moved aside and not yet replaced; take away everything else it left."""
+    try:
+        if not folder.exists() and (former / INDEX).is_file():
+            former.rename(folder)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror}", f"rename {former} to that") from None
+    for rest in (staging, former):
+        shutil.rmtree(rest, ignore_errors=True)
+
+
 def _replace(folder: Path, new: Path, former: Path) -> None:
+    """Put ``new`` where ``folder`` is; if that fails, ``folder`` is as it was."""
     try:
         if folder.exists():
             folder.rename(former)
-        new.rename(folder)
+        try:
+            new.rename(folder)
+        finally:
+            if former.exists() and not folder.exists():
+                former.rename(folder)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written: {error.strerror}", "name another data root") from None
+    shutil.rmtree(former, ignore_errors=True)
 
 
 # -- a worker ------------------------------------------------------------------------------------------

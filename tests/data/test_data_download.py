@@ -176,12 +176,25 @@ def test_a_folder_that_cannot_be_made(server: Server, tmp_path: Path):
 # -- archives ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil"])
+@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil", "C:/evil", "D:evil", r"\\host\share\evil"])
 def test_an_archive_that_leaves_its_folder(tmp_path: Path, name: str):
     (tmp_path / "a.zip").write_bytes(zipped({"good": b"1", name: b"2"}))
     with pytest.raises(DataError, match="which leaves its folder"):
         unpack(tmp_path / "a.zip", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_archive_that_leaves_its_folder_by_a_link(tmp_path: Path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "a.zip").write_bytes(zipped({"link/evil": b"1"}))
+    with pytest.raises(DataError, match=r"'link/evil', which leaves its folder"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    (tmp_path / "b.zip").write_bytes(zipped({"good": b"1"}))
+    unpack(tmp_path / "b.zip", tmp_path / "out" / "link")  # the folder itself may be one
+    assert (tmp_path / "elsewhere" / "good").read_bytes() == b"1"
 
 
 def test_a_damaged_archive_is_fetched_again(tmp_path: Path):
@@ -271,6 +284,50 @@ def test_the_first_download_is_trusted_and_the_next_must_be_the_same(
     server.files["notes.txt"] = b"read it"
     download(card, tmp_path, accept_licence=True)
     assert (fetched / "notes.txt").read_bytes() == b"read it"
+
+
+def archives(path: Path, server: Server, *parts: str) -> None:
+    """Let the card of that file name ``<part>/images.zip`` for each part, unpacked into the folder of that name."""
+    text = path.read_text().split("[[downloads]]")[0]
+    for part in parts:
+        text += f'\n[[downloads]]\nurl = "{server.url(f"{part}/images.zip")}"\nto = "{part}"\nunpack = true\n'
+        server.files[f"{part}/images.zip"] = zipped({f"{part}.txt": part.encode()})
+    path.write_text(text)
+
+
+def test_two_archives_of_the_same_name(server: Server, card_file: Path, tmp_path: Path):
+    archives(card_file, server, "train", "test")
+    for _ in range(2):
+        folder = download(read_card(card_file), tmp_path, accept_licence=True)
+        for part in ("train", "test"):
+            assert (folder / part / f"{part}.txt").read_text() == part
+            digest = hashlib.sha256(server.files[f"{part}/images.zip"]).hexdigest()
+            assert room.receipt(folder)[server.url(f"{part}/images.zip")] == digest
+    assert len(server.requests) == 2
+    archives(card_file, server, "extra")  # another card that shares the folder
+    download(read_card(card_file), tmp_path, accept_licence=True)
+    assert (folder / "extra" / "extra.txt").read_text() == "extra"
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_an_earlier_version_fetched_is_not_fetched_again(
+    server: Server, card_file: Path, tmp_path: Path, kept: bool
+):
+    archives(card_file, server, "train")
+    folder = download(read_card(card_file), tmp_path, accept_licence=True)
+    before = room.receipt(folder)
+    own = next((folder / room.ARCHIVES).glob("*/images.zip")).parent
+    for file in own.iterdir():
+        file.rename(folder / room.ARCHIVES / file.name)
+    own.rmdir()
+    if not kept:  # only the mark that it was unpacked
+        (folder / room.ARCHIVES / "images.zip").unlink()
+    archives(card_file, server, "train", "test")
+    for _ in range(2):
+        download(read_card(card_file), tmp_path, accept_licence=True)
+        assert (folder / "test" / "test.txt").read_text() == "test"
+    assert [path for path, _ in server.requests] == ["/train/images.zip", "/test/images.zip"]
+    assert room.receipt(folder).items() > before.items()
 
 
 def test_a_file_that_was_changed_here_is_not_taken_for_the_download(card_file: Path, fetched: Path, tmp_path: Path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -20,8 +23,9 @@ from bench.data import prepare as room
 from bench.data.cards import read_card
 from bench.data.dataset import Dataset
 from bench.data.prepare import is_prepared, prepare, prepared_folder
+from bench.data.readers import prepared as form
 from bench.data.readers.prepared import verify
-from bench.errors import DataError, OutputError
+from bench.errors import DataError, OutputError, UsageError
 
 
 def same(one: Dataset, other: Dataset) -> None:
@@ -148,8 +152,6 @@ def test_a_film_with_two_truths_for_a_frame(shared_data: Path, tmp_path: Path):
 
 
 def test_classes_that_the_files_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    import msgspec
-
     from bench.data import synthetic
     from bench.data.synthetic import _base, make_generator
 
@@ -239,3 +241,118 @@ def test_an_image_that_lies_elsewhere(mine: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "link", lambda a, b: (_ for _ in ()).throw(OSError(18, "Invalid cross-device link")))
     name = room._place(mine / "train" / "images" / "train1.png", mine, tmp_path / "out")
     assert (tmp_path / "out" / name).read_bytes() == (mine / "train" / "images" / "train1.png").read_bytes()
+
+
+# -- a copy, an older form, and a former one -----------------------------------------------------------
+
+
+def test_a_copy_is_read_once_and_any_change_to_it_is_noticed(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    prepare(load_card("mine"), mine, tmp_path / "root")
+    shutil.copytree(tmp_path / "root", tmp_path / "copy", copy_function=shutil.copyfile)
+    folder = tmp_path / "copy" / "prepared" / "mine"
+    for name in form.ARRAYS:
+        os.utime(folder / name, (5, 5))
+    read: list[str] = []
+    of = form.Sealed.of
+    monkeypatch.setattr(form.Sealed, "of", lambda path: read.append(path.name) or of(path))
+    open_dataset("mine", tmp_path / "copy")
+    assert read == list(form.ARRAYS)
+    open_dataset("mine", tmp_path / "copy")
+    assert read == list(form.ARRAYS)
+    masks = bytearray((folder / "masks.bin").read_bytes())
+    masks[5] ^= 1
+    (folder / "masks.bin").write_bytes(bytes(masks))
+    for _ in range(2):  # a failure is not remembered as a success
+        with pytest.raises(DataError, match=r"masks\.bin: its content is not what was written"):
+            open_dataset("mine", tmp_path / "copy")
+
+
+def test_a_copy_opens_where_nothing_can_be_remembered(mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = prepare(load_card("mine"), mine, tmp_path / "root")
+    os.utime(folder / "masks.bin", (5, 5))
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    assert len(open_dataset("mine", tmp_path / "root")) == 6
+
+
+@pytest.mark.parametrize(("number", "dropped"), [(1, False), (2, True), (4, True)])
+def test_the_form_of_another_version_is_named_and_the_command_mends_it(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, dropped: bool
+):
+    from bench.cli import main
+
+    root = tmp_path / "a root"
+    shutil.copytree(mine, root / "mine")
+    folder = prepare(load_card("mine"), root / "mine", root, drop_duplicates=dropped)
+    count = len(open_dataset("mine", root))
+    content = msgspec.msgpack.encode({"format": number, "without_duplicates": dropped, "images": 5})
+    sealed = hashlib.sha256(content).digest() + content
+    index = {1: content, 2: sealed, 4: b"cellseg-bench prepared 4\n" + sealed}[number]
+    (folder / "index.msgpack").write_bytes(index)
+    with pytest.raises(DataError) as caught:
+        open_dataset("mine", root)
+    kind = "a newer" if number == 4 else "an older"
+    assert caught.value.message == (
+        f"{folder / 'index.msgpack'}: prepared by {kind} version of this program (format {number}, this one reads 3)"
+    )
+    line = str(caught.value.hint).removeprefix("prepare the data set again: bench ")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["--quiet", *shlex.split(line)])
+    assert ended.value.code == 0
+    assert len(open_dataset("mine", root)) == count == (3 if dropped else 6)
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, name: str, end: BaseException) -> None:
+    """Moving a folder of that name fails, or ends the program."""
+    rename = Path.rename
+
+    def instead(self: Path, target: Path) -> Path:
+        if self.name == name:
+            raise end
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", instead)
+
+
+@pytest.mark.parametrize("end", [OSError(5, "Input/output error"), KeyboardInterrupt()])
+def test_the_former_set_stays_if_the_new_one_cannot_take_its_place(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: BaseException
+):
+    folder = prepare(load_card("mine"), mine, tmp_path / "root")
+    shutil.rmtree(mine / "more")
+    with monkeypatch.context() as patch:
+        failing(patch, ".mine.part", end)
+        with pytest.raises((OutputError, KeyboardInterrupt)):
+            prepare(load_card("mine"), mine, tmp_path / "root", again=True)
+    assert len(open_dataset("mine", tmp_path / "root")) == 6
+    assert sorted(p.name for p in folder.parent.iterdir() if p.is_dir()) == ["mine"]
+    prepare(load_card("mine"), mine, tmp_path / "root", again=True)
+    assert len(open_dataset("mine", tmp_path / "root")) == 3
+    assert sorted(p.name for p in folder.parent.iterdir() if p.is_dir()) == ["mine"]
+
+
+def test_a_kill_between_the_two_moves_loses_nothing(mine: Path, tmp_path: Path):
+    folder = prepare(load_card("mine"), mine, tmp_path / "root")
+    former = folder.with_name(".mine.former")
+    folder.rename(former)
+    folder.with_name(".mine.part").mkdir()
+    path = mine / "train" / "images" / "train1.png"
+    sound = path.read_bytes()
+    path.unlink()
+    path.write_bytes(b"broken since")
+    with pytest.raises(DataError, match="not a readable image"):
+        prepare(load_card("mine"), mine, tmp_path / "root", again=True)
+    assert len(open_dataset("mine", tmp_path / "root")) == 6
+    folder.rename(former)
+    assert prepare(load_card("mine"), mine, tmp_path / "root") == folder  # brought back, not made anew
+    assert len(open_dataset("mine", tmp_path / "root")) == 6
+    folder.rename(former)
+    with pytest.raises(UsageError, match="already prepared with duplicates"):
+        prepare(load_card("mine"), mine, tmp_path / "root", drop_duplicates=True)
+    path.write_bytes(sound)
+    shutil.copytree(folder, former)
+    prepare(load_card("mine"), mine, tmp_path / "root", again=True)
+    assert not former.exists()
