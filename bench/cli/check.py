@@ -29,7 +29,7 @@ def command(method: str, pairs: tuple[str, ...], weights: Path | None, device: s
     """
     from bench.api import MethodError
     from bench.engine.contract import CHECKS, check_method, trial_settings, unusable
-    from bench.engine.trial import printing_to_stderr
+    from bench.engine.standard_output import printing_to_stderr
     from bench.progress import say
     from bench.registry import find_method
     from bench.report.escape import visible

@@ -37,6 +37,7 @@ from bench.api import (
 )
 from bench.engine import provenance
 from bench.engine.execution import check_prediction
+from bench.engine.standard_output import printing_to_stderr
 from bench.engine.trial import (
     Generated,
     black,
@@ -44,7 +45,6 @@ from bench.engine.trial import (
     environment,
     generated,
     likeness,
-    printing_to_stderr,
     repainted,
     same_weights,
     stir,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from bench.api import (
     BenchError,
     ControlMethod,
+    DataError,
     FitContext,
     Instances,
     Method,
@@ -29,6 +31,7 @@ from bench.engine import memory, operating_point, provenance, scoring, sharing, 
 from bench.engine.folder import RunFolder
 from bench.engine.further_data import source_for
 from bench.engine.plan import Job
+from bench.engine.standard_output import printing_to_stderr
 from bench.progress import reporting
 from bench.records import (
     ArtifactRecord,
@@ -75,6 +78,7 @@ class _Progress:
     images: int = 0
     weights_of: str | None = None
     operating_point: OperatingPoint | None = None
+    no_operating_point: str | None = None
 
 
 def execute(job: Job, store: Store, runs: Path, *, force: bool = False) -> Outcome:
@@ -98,13 +102,14 @@ def execute(job: Job, store: Store, runs: Path, *, force: bool = False) -> Outco
     if standing is not None and not force:
         return Outcome(job, standing.id, "stored", run.path)
     with run.locked():
-        if force and standing is not None:
+        if force:
             run.clear()
         run.write_plan({**job.plan, "key": job.key, "command": provenance.command_line()})
         state = _Progress(started=datetime.now(UTC))
         attempt = store.attempts(job.key) + 1
         try:
-            bundle = _complete(job, run, state, attempt, share=not force)
+            with printing_to_stderr():
+                bundle = _complete(job, run, state, attempt, share=not force)
         except (OutputError, StoreError):
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a method raises is an outcome of the run
@@ -210,7 +215,7 @@ def _predict(job: Job, run: RunFolder, method: Method, split: Split, state: _Pro
             # The time first: a kill between the two costs a repeated image, not a lost time.
             times.append({"id": sample.id, "round": 0, "ms": milliseconds})
             journal.append(files.to_record(sample.id, found))
-            report(len(done) + count + 1, len(split), f"{len(found)} instances")
+            report(len(done) + count + 1, len(split), f"{len(found)} instances in the last")
     state.predict_seconds = time.monotonic() - begun
     state.peak_memory = memory.peak(device) if method.in_process else None
 
@@ -220,12 +225,14 @@ def _choose_operating_point(job: Job, run: RunFolder, method: Method, state: _Pr
     card = job.dataset.card
     if not operating_point.needed(card, method):
         return
-    state.operating_point = run.operating_point()
+    with suppress(DataError):  # what cannot be read is chosen anew
+        state.operating_point = run.operating_point()
     if state.operating_point is not None:
         return
     images = operating_point.images_to_choose_on(job.dataset, job.split, job.limit, job.seed)
     if images is None:
-        run.log("no images to choose a confidence on: every detection counts")
+        state.no_operating_point = "every detection counts: there are no other images to choose a confidence on"
+        run.log(state.no_operating_point)
         return
 
     def predict(sample: Sample) -> Instances:
@@ -234,6 +241,9 @@ def _choose_operating_point(job: Job, run: RunFolder, method: Method, state: _Pr
         return found
 
     state.operating_point = operating_point.choose(run, images, card, predict, job.name)
+    if state.operating_point is None:
+        state.no_operating_point = "every detection counts: no image to choose a confidence on is annotated"
+        run.log(state.no_operating_point)
 
 
 def _answer(method: Method, sample: Sample, seed: int) -> Instances:
@@ -311,6 +321,7 @@ def _bundle(
                 "changed": job.changed,
                 **({"weights_of": state.weights_of} if state.weights_of else {}),
                 **({"operating_point": asdict(state.operating_point)} if state.operating_point else {}),
+                **({"operating_point": state.no_operating_point} if state.no_operating_point else {}),
             },
         ),
         dataset=job.dataset.version,

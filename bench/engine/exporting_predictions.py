@@ -29,7 +29,7 @@ def export_run(
     """Write the predictions of a stored run on its images; see :func:`bench.data.export.export_predictions`.
 
     Formats without confidence hold the predictions from the run's operating point on, as protocols without confidence
-    count them; that is noted.
+    count them. COCO results hold all of them; the point is noted, and in ``provenance.json``.
 
     Args:
         reference: the run, by number or by the beginning of its key.
@@ -61,9 +61,10 @@ def export_run(
         "badge": run.badge,
         "submitted_by": run.submitted_by,
     }
-    point = None if form == "coco" else RunFiles(run).operating_point()
+    point = RunFiles(run).operating_point()
     if point is not None:
         made_by["counted_from_confidence"] = point.min_score
+    if point is not None and form != "coco":
         found = {image: prediction.at_least(point.min_score) for image, prediction in found.items()}
     with reporting("exporting", "image") as progress:
         exported = export_predictions(
@@ -71,5 +72,9 @@ def export_run(
         )
     if point is None:
         return exported
-    note = f"predictions below confidence {point.min_score:g} are left out, as in the run's own scores"
+    if form == "coco":
+        note = f"where a protocol knows no confidence, the run counts from {point.min_score:g} on: score and submit "
+        note += f"results.json with --min-score {point.min_score:g}"
+    else:
+        note = f"predictions below confidence {point.min_score:g} are left out, as in the run's own scores"
     return replace(exported, notes=(*exported.notes, note))

@@ -140,7 +140,9 @@ class RunFolder:
         """
         path = self.path / OPERATING_POINT
         with writing(path):
-            path.write_text(json.dumps(asdict(point)) + "\n", encoding="utf-8")
+            partial = path.with_name(f"{OPERATING_POINT}.partial")
+            partial.write_text(json.dumps(asdict(point)) + "\n", encoding="utf-8")
+            partial.replace(path)
 
     def timings(self) -> Journal:
         """The journal of timings, one line an image."""

@@ -10,7 +10,8 @@ from typing import Any
 
 from bench.api import SCHEDULES, Compute, Method, Schedule, Task, UsageError
 from bench.data import Card, Dataset
-from bench.engine import provenance
+from bench.data.cards import load_card
+from bench.engine import operating_point, provenance
 from bench.engine.further_data import FurtherSplit, Open, further_splits, opener, said_to_train_on
 from bench.records import EnvironmentRecord
 from bench.registry import MethodEntry
@@ -104,6 +105,7 @@ class Choices:
             "weights": self.weights_hash,
             "limit": self.limit,
             "environment": self.environment.hash,
+            **({"operating_point": operating_point.RULE} if operating_point.matters(load_card(dataset)) else {}),
             **({"compute": asked} if (asked := list(self.compute.asked())) else {}),
             **({"trained_on": list(self.trained_on)} if self.trained_on else {}),
         }

@@ -7,7 +7,7 @@ import os
 import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,31 +108,6 @@ def working_in(folder: Path) -> Iterator[None]:
             yield
         finally:
             os.chdir(before)
-
-
-@contextmanager
-def printing_to_stderr() -> Iterator[None]:
-    """What is printed inside, by Python, by a library below it or by a process that is started, goes to stderr."""
-    out = sys.stdout
-    _flush(out)
-    with ExitStack() as after:
-        with suppress(OSError):  # one of the two is closed
-            kept = os.dup(1)
-            after.callback(os.close, kept)
-            after.callback(os.dup2, kept, 1)
-            after.callback(_flush, out)  # of who had taken hold of it before
-            os.dup2(2, 1)
-        with redirect_stdout(sys.stderr):
-            yield
-
-
-def _flush(stream: Any) -> None:
-    """Write what Python and the C library still hold for standard output."""
-    stream.flush()
-    if os.name == "posix":
-        import ctypes
-
-        ctypes.CDLL(None).fflush(None)
 
 
 # -- comparisons ------------------------------------------------------------------------------------------

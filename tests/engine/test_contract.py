@@ -115,7 +115,12 @@ BROKEN = {
         "        (context.folder.parent / 'log.txt').write_text('began')\n        weights, state =",
         "wrote outside context.folder",
     ),
-    "resume": ("np.random.default_rng([context.seed, step])", "np.random.default_rng()", "ends in other weights"),
+    # As unseeded numbers would, but surely by enough to be seen in the masks.
+    "resume": (
+        "level += self.params.step",
+        "Mine.drawn = getattr(Mine, 'drawn', 0) + 1\n            level += Mine.drawn / 10 + self.params.step",
+        "ends in other weights",
+    ),
     "load": (
         "json.loads(weights.read_text())\n\n    def predict",
         "json.loads(weights.read_text()) + np.random.default_rng().random()\n\n    def predict",

@@ -145,3 +145,31 @@ def test_a_run_chooses_it_on_images_that_are_not_evaluated(doubtful, cli):
     split = open_dataset("tiny").split("test")
     written = sum(int(imread(path).max()) for path in (doubtful / "labels").rglob("*.tif"))
     assert written == sum(label(to_gray(sample.image) > 1)[1] for sample in split)  # the cells, none of the shadows
+
+
+def test_a_damaged_choice_is_made_again_and_says_so_in_a_stored_run(doubtful, cli):
+    assert cli("run", "-m", "doubtful", "-d", "tiny", "--schedule", "paper")[0] == 0
+    (path,) = (doubtful / "runs").rglob("operating_point.json")
+    whole = path.read_text()
+    path.write_text("")
+    assert cli("show", "1")[0] == 0
+    code, _, err = cli("rescore", "1")
+    assert code == 3
+    assert "operating_point.json is damaged" in err
+    assert cli("run", "-m", "doubtful", "-d", "tiny", "--schedule", "paper", "--force")[0] == 0
+    assert path.read_text() == whole
+
+
+def test_exported_results_say_from_where_they_count(doubtful, cli):
+    assert cli("run", "-m", "doubtful", "-d", "tiny", "--schedule", "paper")[0] == 0
+    counted = stored(cli)["counted from confidence"]["min_score"]
+    code, _, err = cli("data", "export", "--run", "1", "--format", "coco", "--to", "out", "--overlap", "score")
+    assert code == 0, err
+    assert f"--min-score {counted:g}" in err
+    assert json.loads((doubtful / "out" / "provenance.json").read_text())["counted_from_confidence"] == counted
+    given = ("--pred", "out/results.json", "--min-score", counted, "--missing-is-empty")
+    code, _, err = cli("submit", "-d", "tiny", "--name", "x", *given)
+    assert code == 0, err
+    first, second = (json.loads(cli("show", number, "--json")[1])["results"] for number in ("1", "2"))
+    for name in ("kaggle mAP@.5:.95", "voc AP@0.5"):
+        assert first[name]["value"] == second[name]["value"]
