@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import streamlit as st
 
 from bench.errors import BenchError
-from bench.store import NoDatabaseError
+from bench.report.escape import visible
+from bench.store.target import DEFAULT_NAME, Target
 from leaderboard import state
 from leaderboard.views import board, compare, datasets, images, papers, run, speed
 
@@ -25,10 +27,17 @@ PAGES = {
 ICON = Path(__file__).with_name("icon.svg")
 # Of the browser's tab; one of Streamlit's own icons would be fetched from the internet.
 
+WITHOUT_RUNS = ("papers",)
+"""Pages that have something to show before anything has run."""
+
 FIRST_STEPS = """\
-bench run -m truth,jitter,merge -d neural     # controls on generated images: a minute, no GPU
-bench run -m mask_rcnn,unet-bce -d bbbc039 --data-root DATA
-bench leaderboard"""
+bench run -m truth,jitter,merge -d neural{db}     # controls on generated images: a minute, no GPU
+bench run -m mask_rcnn,unet-bce -d bbbc039 --data-root DATA{db}
+bench leaderboard{db}"""
+
+DEMO = """\
+bench demo-db --db demo.db
+bench leaderboard --db demo.db"""
 
 
 def main(first: str = "board") -> None:
@@ -43,13 +52,11 @@ def main(first: str = "board") -> None:
     chosen = st.navigation(list(pages.values()), position="top")
     st.session_state["page"] = next(name for name, page in pages.items() if page == chosen)
     try:
-        empty = not state.versions()
-    except NoDatabaseError:
-        empty = True
+        empty = state.empty()
     except BenchError as error:
         state.problem(error)
         return
-    if empty:
+    if empty and st.session_state["page"] not in WITHOUT_RUNS:
         _welcome()
         return
     try:
@@ -59,10 +66,26 @@ def main(first: str = "board") -> None:
 
 
 def _welcome() -> None:
+    named, option = _database()
     st.title("Nothing is stored yet")
-    st.write("This board shows what `bench run` and `bench submit` have put into the database. Type first:")
-    st.code(FIRST_STEPS, language="bash")
-    st.write("Then reload this page. The database is the one that `--db` or `BENCH_DB` names, else `./bench.db`.")
+    st.write(
+        f"This board shows what `bench run` and `bench submit` have put into {state.safe(named)}, and that holds no "
+        "run. Type first:"
+    )
+    st.code(FIRST_STEPS.format(db=option), language="bash")
+    st.write("Then reload this page. To look around before, make a database of invented methods:")
+    st.code(DEMO, language="bash")
+    state.link("papers", "What papers report needs no run", ":material/menu_book:")
+
+
+def _database() -> tuple[str, str]:
+    """The database as it is named, and the option by which a command finds it."""
+    target = Target.parse(None)
+    if target.path is None:
+        return visible(target.shown), " --db URL"
+    here = Path.cwd()
+    path = target.path.relative_to(here) if target.path.is_relative_to(here) else target.path
+    return visible(str(path)), "" if path == Path(DEFAULT_NAME) else f" --db {visible(shlex.quote(str(path)))}"
 
 
 if __name__ == "__main__":

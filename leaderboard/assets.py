@@ -34,23 +34,36 @@ YEAR = 31_536_000
 """Seconds; the names of these files change with what they hold."""
 
 
+OF_THE_PLAIN = (b"accept-encoding", b"if-none-match", b"if-modified-since")
+"""What is asked of Streamlit's page and not of the changed one: its packing, and whether it is still the same."""
+
+
+def manifest_of(path: Path) -> dict[str, Any]:
+    """Vite's manifest; empty where there is none, or none as it is known: the board works without."""
+    try:
+        parts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return parts if isinstance(parts, dict) and all(_is_part(part) for part in parts.values()) else {}
+
+
+def _is_part(part: Any) -> bool:
+    if not isinstance(part, dict) or not all(isinstance(part.get(name, ""), str) for name in ("name", "file")):
+        return False
+    lists = [part.get(name, []) for name in ("css", "imports")]
+    return "file" in part and all(isinstance(each, list) and all(isinstance(n, str) for n in each) for each in lists)
+
+
 def early_files(manifest: dict[str, Any], names: Iterable[str]) -> list[str]:
     """The files of some parts of a page and all that they import, in the order of Vite's manifest; unknown: none."""
-    found: dict[str, None] = {}
-
-    def add(key: str) -> None:
-        part = manifest.get(key, {})
-        if not part or part["file"] in found:
-            return
-        found[part["file"]] = None
-        found.update(dict.fromkeys(part.get("css", [])))
-        for name in part.get("imports", []):
-            add(name)
-
     wanted = set(names)
-    for key, part in manifest.items():
-        if part.get("name") in wanted:
-            add(key)
+    found: dict[str, None] = {}
+    waiting = [key for key, part in reversed(manifest.items()) if part.get("name") in wanted]
+    while waiting:
+        part = manifest.get(waiting.pop())
+        if part is not None and part["file"] not in found:
+            found.update(dict.fromkeys([part["file"], *part.get("css", [])]))
+            waiting.extend(reversed(part.get("imports", [])))
     return list(found)
 
 
@@ -85,10 +98,9 @@ class Assets:
             for path in (root / "static").rglob("*")
             if path.suffix in KINDS and path.is_file()
         }
-        manifest = root / "manifest.json"
-        parts = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
-        icons = [name.lstrip("/") for name in self._files if "/MaterialSymbols-Rounded." in name]
-        self._early = [*early_files(parts, EARLY), *icons]
+        named = early_files(manifest_of(root / "manifest.json"), EARLY)
+        icons = [name.removeprefix("/") for name in self._files if "/MaterialSymbols-Rounded." in name]
+        self._early = [name for name in [*named, *icons] if f"/{name}" in self._files]
         for name in self._early:
             _content(self._files[f"/{name}"])
 
@@ -103,14 +115,21 @@ class Assets:
         elif "." in scope["path"] or scope["path"].startswith(("/_stcore", "/media", "/component")):
             await self._app(scope, receive, send)
         else:
-            await self._app(scope, receive, _Page(send, self._early))
+            await self._app(_plain(scope), receive, _Page(send, self._early, packs=_packs(scope)))
+
+
+def _plain(scope: Scope) -> Scope:
+    """A request whose answer can be changed: whole, in the messages that :class:`_Page` reads, and not packed."""
+    headers = [(name, value) for name, value in scope["headers"] if name.lower() not in OF_THE_PLAIN]
+    known = {name: value for name, value in (scope.get("extensions") or {}).items() if name != "http.response.pathsend"}
+    return {**scope, "headers": headers, "extensions": known}
 
 
 class _Page:
     """Gathers an HTML answer and sends it with links to early files; any other answer goes through as it is."""
 
-    def __init__(self, send: Send, early: list[str]) -> None:
-        self._send, self._early = send, early
+    def __init__(self, send: Send, early: list[str], *, packs: bool) -> None:
+        self._send, self._early, self._packs = send, early, packs
         self._start: MutableMapping[str, Any] | None = None
         self._body = b""
 
@@ -122,8 +141,12 @@ class _Page:
             if message.get("more_body", False):
                 return
             page = with_early(self._body, self._early)
-            drop = (b"content-length", b"etag", b"last-modified")
+            drop = (b"content-length", b"etag", b"last-modified", b"accept-ranges")
             kept = [(name, value) for name, value in self._start["headers"] if name.lower() not in drop]
+            kept.append((b"vary", b"accept-encoding"))
+            if self._packs:
+                page = gzip.compress(page, compresslevel=6, mtime=0)
+                kept.append((b"content-encoding", b"gzip"))
             self._start["headers"] = [*kept, (b"content-length", b"%d" % len(page))]
             await self._send(self._start)
             await self._send({"type": "http.response.body", "body": page})
@@ -147,10 +170,15 @@ def _packed(path: Path) -> bytes:
     return gzip.compress(_content(path), compresslevel=6, mtime=0)
 
 
-async def _answer(path: Path, scope: Scope, send: Send) -> None:
+def _packs(scope: Scope) -> bool:
+    """Whether an answer is packed: for whoever reads that and is not on this machine."""
     asked = dict(scope["headers"])
     near = (scope.get("client") or ("",))[0] in HERE and b"x-forwarded-for" not in asked
-    pack = path.suffix in PACKED and not near and b"gzip" in asked.get(b"accept-encoding", b"")
+    return not near and b"gzip" in asked.get(b"accept-encoding", b"")
+
+
+async def _answer(path: Path, scope: Scope, send: Send) -> None:
+    pack = path.suffix in PACKED and _packs(scope)
     body = _packed(path) if pack else _content(path)
     headers = [
         (b"content-type", KINDS[path.suffix].encode()),

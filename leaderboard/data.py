@@ -5,6 +5,7 @@ Nothing is written. Files are opened by :class:`bench.store.files.RunFiles` and 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bench.data import Dataset
+from bench.data.reported import reported_results
 from bench.errors import BenchError, DataError
 from bench.instances import Instances, Sample
 from bench.metrics import Comparison, Scores, compare
@@ -23,9 +25,10 @@ from bench.metrics.verdicts import BestMatches
 from bench.records import MachineRecord, ReportedResultRecord, metric_of_part
 from bench.report.across import Across, across
 from bench.report.standing import standing
-from bench.report.stored_runs import opened, run_names, scored
+from bench.report.stored_runs import opened, scored
 from bench.store import Store, StoredDataset, StoredRun
 from bench.store.files import RunFiles
+from bench.store.identity import measurement
 from bench.store.leaderboard import version_order
 from bench.store.ranks import overlap_ranks
 from bench.store.views import SUBMITTED
@@ -169,12 +172,17 @@ def ordered(table: pd.DataFrame, order: str, higher_is_better: bool | None) -> p
 
 @dataclass(frozen=True)
 class Shown:
-    """An image with its truth, and what each run found on it; a run whose prediction is gone has its reason."""
+    """An image with its truth, and what each run found on it; a run whose prediction is gone has its reason.
+
+    Of a run in ``counted``, ``found`` has what counts in protocols without confidence: the detections from that
+    confidence on.
+    """
 
     sample: Sample
     truth: Instances
     found: Mapping[int, Instances]
     missing: Mapping[int, str]
+    counted: Mapping[int, float]
 
 
 def shown_image(dataset: Dataset, runs: Sequence[StoredRun], image: str) -> Shown:
@@ -186,16 +194,19 @@ def shown_image(dataset: Dataset, runs: Sequence[StoredRun], image: str) -> Show
     """
     (sample,) = dataset.split(runs[0].split).take([image])
     truth = sample.instances if sample.instances is not None else Instances.empty(*sample.shape)
-    found, missing = {}, {}
+    found, missing, counted = {}, {}, {}
     for run in runs:
         try:
             prediction = RunFiles(run).prediction(image)
             if prediction.shape != sample.shape:
                 raise DataError(f"the prediction of run {run.id} is {prediction.shape}, the image {sample.shape}")
-            found[run.id] = prediction.at_least(RunFiles(run).min_score())
+            least = RunFiles(run).min_score()
+            found[run.id] = prediction.at_least(least)
+            if least is not None:
+                counted[run.id] = least
         except BenchError as error:
             missing[run.id] = str(error)
-    return Shown(sample, truth, found, missing)
+    return Shown(sample, truth, found, missing, counted)
 
 
 def dataset_of(run: StoredRun, data_root: Path | None) -> Dataset:
@@ -204,7 +215,7 @@ def dataset_of(run: StoredRun, data_root: Path | None) -> Dataset:
     Raises:
         BenchError: it is not there, or is another version.
     """
-    return opened(run, data_root, generate=False)
+    return opened(run, data_root)
 
 
 # -- comparisons ------------------------------------------------------------------------------------------
@@ -397,8 +408,10 @@ class Overview:
         measure: label to the number's name.
         source: label to ``real`` or ``synthetic``.
         runs: method to its runs behind these values.
+        titles: method to how it is written; with its name where another is written the same.
         changed: label to method to what of it is not its default, where it has no run with its default settings.
-        left_out: label to methods that are said to have been trained on the data set beyond its training split.
+        left_out: label to methods without a value there, since their runs are said to know the data set beyond its
+            training split.
     """
 
     values: dict[str, dict[str, float]]
@@ -406,6 +419,7 @@ class Overview:
     measure: dict[str, str]
     source: dict[str, str]
     runs: dict[str, list[int]]
+    titles: dict[str, str]
     changed: dict[str, dict[str, Mapping[str, Any]]]
     left_out: dict[str, list[str]]
 
@@ -436,16 +450,16 @@ def overview(store: Store, schedule: str, synthetic: bool) -> Overview:
     """
     frame = store.ranking_values(schedule)
     frame = frame[frame["source"] == ("synthetic" if synthetic else "real")]
-    frame = frame.assign(method=[_as_compared(row) for row in frame.itertuples()])
-    known = Overview({}, {}, {}, {}, {}, {}, {})
+    frame = frame.assign(method=[_as_compared(row) for row in frame.itertuples()], name=frame["method"])
+    known = Overview({}, {}, {}, {}, {}, _titles(frame), {}, {})
     names = frame.groupby("dataset")["dataset_version_id"].nunique()
     for (version, dataset), rows in frame.groupby(["dataset_version_id", "dataset"], sort=True):
         splits = rows["split"].value_counts()
         split = "test" if "test" in splits else splits.index[0]
         chosen = rows[rows["split"] == split]
         label = f"{dataset} ({split})" if names[dataset] == 1 else f"{dataset} version {version} ({split})"
-        known.left_out[label] = unique(chosen.loc[~chosen["may_rank"], "method"])
-        chosen = chosen[chosen["may_rank"]]
+        every, chosen = chosen["method"], chosen[chosen["may_rank"]]
+        known.left_out[label] = unique(every[~every.isin(chosen["method"])])
         if chosen.empty:
             continue
         known.values[label], known.changed[label] = {}, {}
@@ -461,6 +475,14 @@ def overview(store: Store, schedule: str, synthetic: bool) -> Overview:
     return known
 
 
+def _titles(frame: pd.DataFrame) -> dict[str, str]:
+    """Method to its title, with the name where two share one; those of submissions say by whom, as their names do."""
+    last = frame.sort_values("run_id").groupby("method").tail(1).set_index("method")
+    titles = {str(method): row["title"] + str(method).removeprefix(row["name"]) for method, row in last.iterrows()}
+    shared = {title for title, count in Counter(titles.values()).items() if count > 1}
+    return {method: f"{title} [{method}]" if title in shared else title for method, title in titles.items()}
+
+
 def _as_compared(row: Any) -> str:
     """How a method is called where it is compared over data sets: two people's submissions of one name are two."""
     if row.schedule != SUBMITTED:
@@ -471,16 +493,17 @@ def _as_compared(row: Any) -> str:
 # -- papers -----------------------------------------------------------------------------------------------
 
 
-def reported(store: Store, dataset: str | None = None) -> pd.DataFrame:
+def reported(store: Store | None, dataset: str | None = None) -> pd.DataFrame:
     """What papers report beside what was measured here: one row a printed number.
 
     Columns: ``paper``, ``table``, ``method``, ``dataset``, ``split``, ``protocol``, ``metric``, ``unit``,
     ``reported``, ``measured`` (mean over seeds), ``runs`` (how many), ``run_id`` (the last), ``difference``,
     ``comparable``, ``note``, ``hardware``, ``wording``. Measured are finished, complete runs of the paper's schedule on
     real images, of the method that the row names as its counterpart, by its default settings, on the split or, where
-    that is a part of the evaluated one, on the part; only what is comparable has a difference.
+    that is a part of the evaluated one, on the part; only what is comparable has a difference. Without a store
+    there are all printed numbers, and nothing is measured.
     """
-    records = store.reported(dataset=dataset)
+    records = store.reported(dataset=dataset) if store is not None else _printed(dataset)
     columns = (
         *("paper", "table", "method", "dataset", "split", "protocol", "metric", "unit", "reported", "measured"),
         *("runs", "run_id", "difference", "comparable", "note", "hardware", "wording", "counterpart"),
@@ -488,11 +511,9 @@ def reported(store: Store, dataset: str | None = None) -> pd.DataFrame:
     rows = []
     for name in dict.fromkeys(record.dataset for record in records):
         mine = [record for record in records if record.dataset == name]
-        measured = store.results(dataset=name, schedule="paper")
-        measured = measured[(measured["source"] == "real") & measured["complete"] & measured["value"].notna()]
-        measured = _described(store, measured[measured["method"].isin([record.counterpart for record in mine])])
+        measured = None if store is None else _measured(store, name, [record.counterpart for record in mine])
         for record in mine:
-            runs = _counterparts(measured, record)
+            runs = pd.DataFrame() if measured is None else _counterparts(measured, record)
             value = float(runs["value"].mean()) if len(runs) else None
             rows.append(
                 (
@@ -507,14 +528,26 @@ def reported(store: Store, dataset: str | None = None) -> pd.DataFrame:
     return frame.astype({"reported": float, "measured": float, "difference": float, "run_id": "Int64"})
 
 
+def _printed(dataset: str | None) -> list[ReportedResultRecord]:
+    return [record for record in reported_results() if dataset in (None, record.dataset)]
+
+
+def _measured(store: Store, dataset: str, methods: Sequence[str]) -> pd.DataFrame:
+    """The numbers of finished, complete runs of these methods on real images, of the paper's schedule."""
+    found = store.results(dataset=dataset, schedule="paper")
+    found = found[(found["source"] == "real") & found["complete"] & found["value"].notna()]
+    return _described(store, found[found["method"].isin(methods)])
+
+
 def _described(store: Store, measured: pd.DataFrame) -> pd.DataFrame:
     """Numbers with what :func:`bench.report.standing.standing` asks of their runs."""
     ids = measured["run_id"].unique().tolist()
     runs, marks = {run.id: run for run in store.runs_by_id(ids)}, store.marks(ids)
+    changed = {i: marks.get(i, {}).get("changed") for i in ids}
+    what = {i: measurement(runs[i], changed[i]) for i in ids}
     return measured.assign(
-        code_hash=[runs[i].code_hash for i in measured["run_id"]],
-        params_hash=[runs[i].params_hash for i in measured["run_id"]],
-        changed=pd.Series([marks.get(i, {}).get("changed") for i in measured["run_id"]], measured.index, dtype=object),
+        measurement=pd.Series([what[i] for i in measured["run_id"]], measured.index, dtype=object),
+        changed=pd.Series([changed[i] for i in measured["run_id"]], measured.index, dtype=object),
     )
 
 
@@ -536,13 +569,25 @@ def _counterparts(measured: pd.DataFrame, record: ReportedResultRecord) -> pd.Da
 
 def version_label(version: StoredDataset) -> str:
     """How a data set version is named in a picker."""
-    return f"{version.title} ({version.source}, {version.content_hash[:8]})"
+    generated = "generated, " if version.source == "synthetic" else ""
+    return f"{version.name} ({generated}{version.content_hash[:6]}): {version.title}"
 
 
 def run_label(run: StoredRun) -> str:
     """How a run is named in a picker."""
-    marks = [word for word in (run.schedule if run.schedule != "paper" else "", run.init) if word and word != "none"]
-    return f"{run.id}: {run.title}, seed {run.seed}" + (f" ({', '.join(marks)})" if marks else "")
+    init = "" if run.init in ("none", "unknown") else run.init
+    marks = [word for word in ("" if run.schedule == "paper" else run.schedule, init) if word]
+    return f"{run.id}: {_titled(run)}" + (f" ({', '.join(marks)})" if marks else "")
+
+
+def run_names(runs: Sequence[StoredRun]) -> dict[int, str]:
+    """How runs are named in a comparison."""
+    return {run.id: f"run {run.id} ({_titled(run)})" for run in runs}
+
+
+def _titled(run: StoredRun) -> str:
+    """Nobody here knows the seed of what was submitted."""
+    return run.title if run.schedule == SUBMITTED else f"{run.title}, seed {run.seed}"
 
 
 def unique(values: Iterable[Any]) -> list[Any]:

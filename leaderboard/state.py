@@ -1,7 +1,8 @@
 """What a session keeps: the open store, remembered answers, and the state of every picker in the address.
 
 A picker reads its first value from the address and writes what is chosen back, unless it is the default. So a link
-opens the same view, the browser's back button works, and a value that nobody could have chosen is passed over.
+opens the same view, the browser's back button works, and a value that nobody could have chosen is passed over. What
+the address says stays, though the default changes with what others store; what it does not say follows the default.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from bench.data import Dataset
 from bench.errors import BenchError
 from bench.report.escape import markdown, visible
 from bench.report.stored_site import zipped
-from bench.store import Store, StoredDataset, StoredRun, open_store
+from bench.store import NoDatabaseError, Store, StoredDataset, StoredRun, open_store
 from bench.store.target import Target
 from leaderboard import data
 
@@ -27,6 +28,9 @@ T = TypeVar("T")
 
 TEXT_LIMIT = 200
 """Characters of a text that is taken from the address."""
+
+NONE = [""]
+"""What the address holds where nothing of several was chosen; without a word it opens what is chosen by default."""
 
 
 # -- the store --------------------------------------------------------------------------------------------
@@ -80,6 +84,18 @@ def _versions(stamp: tuple[Any, ...]) -> list[StoredDataset]:
 def versions() -> list[StoredDataset]:
     """The data set versions that have runs, the one run last first."""
     return _versions(stamp())
+
+
+def empty() -> bool:
+    """Whether nothing has run: the database holds no run, or is not there.
+
+    Raises:
+        StoreError: it cannot be opened, or is none of ours.
+    """
+    try:
+        return not versions()
+    except NoDatabaseError:
+        return True
 
 
 @st.cache_data(show_spinner=False, max_entries=32)
@@ -151,22 +167,46 @@ def _settle(name: str, fits: Callable[[Any], bool], default: Any, read: Callable
     given = st.query_params.get_all(name)
     before = st.session_state.get(f"{key}!", default)
     st.session_state[f"{key}!"] = default
-    if before != default and st.session_state.get(key) == before:
-        st.session_state[key] = default  # what nobody chose follows the default
+    st.session_state[f"{key}+"] = False
+    if before != default and st.session_state.get(key) == before and not given:
+        _set(key, default)  # what nobody chose follows the default
     if key not in st.session_state or given != st.session_state.get(f"{key}@"):
-        st.session_state[key] = read(given) if given else default
+        _set(key, read(given) if given else default)
     if not fits(st.session_state[key]):
-        st.session_state[key] = default
+        _set(key, default)
     return key
 
 
-def _written(name: str, key: str, texts: list[str]) -> None:
-    st.session_state[f"{key}@"] = texts
+def _set(key: str, value: Any) -> None:
+    st.session_state[key] = value
+    st.session_state[f"{key}+"] = True
+
+
+def _start(key: str, **start: Any) -> dict[str, Any]:
+    """What a widget is to begin with in a browser that has not drawn it yet, as one in a popover that was never open.
+
+    Such a browser would else begin with Streamlit's own default, and say that somebody has chosen it. Nothing where
+    the state was set in this run: then it is sent anyway.
+    """
+    return {} if st.session_state[f"{key}+"] else start
+
+
+def _written(name: str, key: str, texts: list[str], *, needed: bool) -> None:
+    """Put a choice into the address; where it is not ``needed``, only an address that says the same keeps saying it."""
+    if needed or texts == st.query_params.get_all(name):
+        _put(name, texts)
+        st.session_state[f"{key}@"] = texts
+    else:
+        _put(name, [])
+        st.session_state[f"{key}@"] = []
+
+
+def _put(name: str, texts: list[str]) -> None:
     if texts == st.query_params.get_all(name):
         return
     if texts:
         st.query_params[name] = texts
-    elif name in st.query_params:
+    else:
         del st.query_params[name]
 
 
@@ -240,11 +280,22 @@ def choose(
     def read(given: list[str]) -> T:
         return names.get(given[-1], first)
 
-    key = _settle(name, lambda value: value in names.values(), first, read)
+    key = _settle(name, lambda value: written(value) in names, first, read)
+    now = names[written(st.session_state[key])]
+    if st.session_state[key] != now:
+        _set(key, now)  # the same by name, but not what it was: a data set with one run more
     chosen: T = _control(
-        key, lambda: where.selectbox(label, options, key=key, format_func=lambda o: visible(shown(o)), **more)
+        key,
+        lambda: where.selectbox(
+            label,
+            options,
+            key=key,
+            format_func=lambda o: visible(shown(o)),
+            **_start(key, index=options.index(now)),
+            **more,
+        ),
     )
-    _written(name, key, [] if chosen == first and not always else [written(chosen)])
+    _written(name, key, [written(chosen)], needed=always or chosen != first)
     return chosen
 
 
@@ -259,18 +310,28 @@ def choose_some(
     where: Any = st,
     **more: Any,
 ) -> list[T]:
-    """Several of several."""
+    """Several of several, or none, which an empty value says in the address."""
     names = {written(option): option for option in options}
     first = [option for option in default if option in options]
 
     def read(given: list[str]) -> list[T]:
-        return [names[text] for text in dict.fromkeys(given) if text in names]
+        known = [names[text] for text in dict.fromkeys(given) if text in names]
+        return known if known or given == NONE else first
 
     key = _settle(name, lambda value: all(v in names.values() for v in value), first, read)
+    now = st.session_state[key]
     chosen: list[T] = _control(
-        key, lambda: where.multiselect(label, options, key=key, format_func=lambda o: visible(shown(o)), **more)
+        key,
+        lambda: where.multiselect(
+            label,
+            options,
+            key=key,
+            format_func=lambda o: visible(shown(o)),
+            **_start(key, default=now),
+            **more,
+        ),
     )
-    _written(name, key, [] if chosen == first else [written(option) for option in chosen])
+    _written(name, key, [written(option) for option in chosen] or NONE, needed=chosen != first)
     return chosen
 
 
@@ -284,40 +345,49 @@ def choose_part(label: str, parts: Mapping[str, str], name: str = "part", *, whe
     chosen: str = where.segmented_control(
         label, list(parts), key=key, format_func=parts.__getitem__, required=True, label_visibility="collapsed"
     )
-    _written(name, key, [] if chosen == first else [chosen])
+    _written(name, key, [chosen], needed=chosen != first)
     return chosen
 
 
 def write_numbers(name: str, numbers: Sequence[int]) -> None:
     """Put numbers into the address."""
-    texts = [str(number) for number in numbers]
-    if texts != st.query_params.get_all(name):
-        if texts:
-            st.query_params[name] = texts
-        else:
-            del st.query_params[name]
+    _put(name, [str(number) for number in numbers])
 
 
 def write_text(label: str, name: str, *, where: Any = st, **more: Any) -> str:
     """A line of text."""
     key = _settle(name, lambda value: isinstance(value, str), "", lambda given: given[-1][:TEXT_LIMIT])
-    text = _control(key, lambda: where.text_input(label, key=key, max_chars=TEXT_LIMIT, **more)) or ""
-    _written(name, key, [text] if text else [])
+    now = st.session_state[key]
+    text = (
+        _control(key, lambda: where.text_input(label, key=key, max_chars=TEXT_LIMIT, **_start(key, value=now), **more))
+        or ""
+    )
+    _written(name, key, [text], needed=bool(text))
     return text
 
 
 def switch(label: str, name: str, *, default: bool = False, where: Any = st, **more: Any) -> bool:
     """On or off."""
     key = _settle(name, lambda value: isinstance(value, bool), default, lambda given: given[-1] == "1")
-    on = bool(_control(key, lambda: where.toggle(label, key=key, **more)))
-    _written(name, key, [] if on == default else [str(int(on))])
+    now = st.session_state[key]
+    on = bool(_control(key, lambda: where.toggle(label, key=key, **_start(key, value=now), **more)))
+    _written(name, key, [str(int(on))], needed=on != default)
     return on
 
 
 def slide(
-    label: str, low: float, high: float, name: str, *, default: Any, step: float, where: Any = st, **more: Any
+    label: str,
+    low: float,
+    high: float,
+    name: str,
+    *,
+    default: Any,
+    step: float,
+    gap: float = 0.0,
+    where: Any = st,
+    **more: Any,
 ) -> Any:
-    """A number, or two where ``default`` is a pair."""
+    """A number, or two, ``gap`` apart or more, where ``default`` is a pair."""
     pair = isinstance(default, tuple)
 
     def fits(value: Any) -> bool:
@@ -332,9 +402,12 @@ def slide(
         return (numbers if numbers[0] <= numbers[-1] else default) if pair else numbers[-1]
 
     key = _settle(name, fits, default, read)
+    if pair and st.session_state[key][1] - st.session_state[key][0] < gap:
+        lower = min(st.session_state[key][0], high - gap)
+        _set(key, (lower, lower + gap))
     value = where.slider(label, low, high, step=step, key=key, **more)
     texts = [f"{v:g}" for v in (value if pair else (value,))]
-    _written(name, key, [] if value == default else texts)
+    _written(name, key, texts, needed=value != default)
     return value
 
 

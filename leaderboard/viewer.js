@@ -15,7 +15,9 @@ function fromAddress(width, height) {
   return { x: given[0] * width, y: given[1] * height, size: given[2] };
 }
 
-function toAddress(view, width, height) {
+// Written some time after it was seen: by then another page may be open, whose address is none of ours.
+function toAddress(page, view, width, height) {
+  if (window.location.pathname !== page) return;
   const address = new URL(window.location.href);
   const text = [view.x / width, view.y / height, view.size].map((number) => Number(number.toFixed(4))).join(",");
   if (view.size < 1) address.searchParams.set("zoom", text);
@@ -40,7 +42,7 @@ export default function ({ data, parentElement }) {
     const box = [view.x, view.y, width * view.size, height * view.size].map((at) => Number(at.toFixed(2))).join(" ");
     for (const drawing of drawings) drawing.setAttribute("viewBox", box);
     clearTimeout(root.writing);
-    root.writing = setTimeout(() => toAddress(root.view, width, height), 250);
+    root.writing = setTimeout(toAddress, 250, window.location.pathname, view, width, height);
   };
   const zoom = (factor, atX, atY) => {
     const view = root.view;

@@ -13,6 +13,7 @@ import math
 import re
 import tempfile
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,12 +40,14 @@ from bench.records import (
 from bench.registry import registry
 from bench.store import Store, open_store
 from bench.store.files import OperatingPoint
-from bench.text import visible
+from bench.text import as_seen, hidden, visible
 
 SUBMITTED = "submitted"
 """Badge, schedule and origin of a submission, and the folder of all submissions to a data set."""
 UNKNOWN = "unknown"
 """What a submission does not tell: the machine, the device, the software."""
+SAID = ("statement", "trained_on")
+"""What of a plan its author says, and nothing of what was predicted follows from: no part of the run's key."""
 LONGEST_NAME = 100
 LONGEST_NOTE = 4000
 _ADDRESS = re.compile(r"https?://[^\s]+", re.IGNORECASE)
@@ -70,8 +73,9 @@ class Statement:
             training split were.
 
     Raises:
-        UsageError: an empty or overlong text, the name of one of this program's own methods, an address that is no
-            web address, or seconds that are not a positive number.
+        UsageError: an empty or overlong text, one with characters that nobody sees, a name that looks like the name or
+            title of one of this program's own methods, an address that is no web address, or seconds that are not a
+            positive number.
     """
 
     name: str
@@ -86,7 +90,7 @@ class Statement:
         for field in ("name", "who", "note", "url", "paper"):
             value = getattr(self, field)
             object.__setattr__(self, field, value.strip() or None if value is not None else None)
-        if not self.name:
+        if not self.name or not as_seen(self.name):
             raise UsageError("a submission needs a name", "say by --name how the board is to call it")
         for field in ("name", "who", "note", "url", "paper"):
             _refuse_control(field, getattr(self, field) or "", allowed="\n\t" if field == "note" else "")
@@ -99,7 +103,7 @@ class Statement:
             raise UsageError(f"--url {self.url!r} is no web address", "it begins with http:// or https://")
         if self.seconds_per_image is not None and not 0 < self.seconds_per_image < math.inf:
             raise UsageError(f"--seconds-per-image {self.seconds_per_image:g} is not above 0")
-        if self.name.casefold() in registry().methods:
+        if as_seen(self.name) in _own_names():
             raise UsageError(
                 f"{self.name!r} is a method of this program",
                 f"call the submission otherwise, such as '{self.name} by me'",
@@ -121,21 +125,30 @@ class Statement:
         return f"{readable}-{digest}" if readable else digest
 
 
+def _own_names() -> set[str]:
+    """Names and titles of this program's methods and their families, as they are seen."""
+    entries = registry().methods.values()
+    return {as_seen(n) for e in entries for n in (e.name, e.title, e.method.name, e.method.title)}
+
+
 _UNFIT = {"Cc", "Cs", "Zl", "Zp"}
 """Unicode categories of characters that end a line, steer a terminal, or are no characters."""
-_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Marks that turn the direction of what is written after them, on a page as on a terminal."""
 
 
 def _refuse_control(field: str, text: str, allowed: str) -> None:
-    """Refuse a text that would do something to a terminal or a table instead of being shown there."""
-    wrong = [c for c in text if c not in allowed and (unicodedata.category(c) in _UNFIT or c in _TURNING)]
+    """Refuse a text that would do something to a terminal or a table, or to a reader, instead of being shown there."""
+    wrong = next((c for c in text if c not in allowed and unicodedata.category(c) in _UNFIT), hidden(text))
     if wrong:
         where = "line breaks, control characters" if not allowed else "control characters"
         raise UsageError(
-            f"--{field} '{visible(text[:60])}' holds the character {visible(wrong[0])}",
-            f"leave out {where} and marks that turn the direction of writing",
+            f"--{field} '{visible(text[:60])}' holds the character {_by_number(wrong)}",
+            f"leave out {where}, marks of direction and other characters that nobody sees",
         )
+
+
+def _by_number(character: str) -> str:
+    """A character that cannot be shown."""
+    return f"U+{ord(character):04X} {unicodedata.name(character, '').lower()}".strip()
 
 
 def submit_files(
@@ -182,7 +195,8 @@ def submit(
 ) -> FinishedRun:
     """Score predictions made elsewhere on a split, and store them as a run with the badge ``submitted``.
 
-    The same predictions under the same name by the same person on the same split are one run: a second call finds it.
+    The same predictions under the same name by the same person on the same split are one run: a second call finds it,
+    or, where its statement is another, takes its place.
 
     Args:
         store: where the row goes.
@@ -220,9 +234,11 @@ def submit(
         point = _stated_point(given, min_score)
         if point is not None:
             plan |= {"operating_point": asdict(point)}
-        key = provenance.sha256_of({k: v for k, v in plan.items() if k not in ("statement", "file")})
+        key = provenance.sha256_of({k: v for k, v in plan.items() if k not in SAID})
         standing = store.finished(key)
-        if standing is not None and not force and Path(standing.folder, files.PREDICTIONS).is_file():
+        restated = standing is not None and _said(store.provenance(standing.id).arguments) != _said(plan)
+        replace = force or restated
+        if standing is not None and not replace and Path(standing.folder, files.PREDICTIONS).is_file():
             return _finished(store, standing.id, new=False)
         run = RunFolder(home / key[:16])
         with run.locked():
@@ -232,7 +248,7 @@ def submit(
                 journal.replace(run.path / files.PREDICTIONS)
             if point is not None:
                 run.write_operating_point(point)
-            if standing is not None and not force:  # its folder was lost, and is whole again
+            if standing is not None and not replace:  # its folder was lost, and is whole again
                 return _finished(store, standing.id, new=False)
             parts = scoring.parts_of(dataset, chosen.name)
             scores, image_scores = scoring.score_run(statement.name, dataset.card, scored_images, run, parts)
@@ -250,7 +266,11 @@ def submit(
                 image_results=image_scores,
                 artifacts=_artifacts(run),
             )
-            return _finished(store, store.add(bundle, supersede=force), new=True, notes=_notes(given, scored_images))
+            notes = _notes(given, scored_images)
+            if standing is not None:
+                why = ", of which something else was said" if restated else ""
+                notes = (f"it takes the place of run {standing.id}{why}", *notes)
+            return _finished(store, store.add(bundle, supersede=replace), new=True, notes=notes)
 
 
 def _stated_point(given: SubmittedPredictions, min_score: float | None) -> OperatingPoint | None:
@@ -328,6 +348,13 @@ def _plan(statement: Statement, dataset: Dataset, split: Split, digest: str, *, 
             "seconds_per_image": statement.seconds_per_image,
         },
     }
+
+
+def _said(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a plan what its author says, without what is left unsaid."""
+    statement: Mapping[str, Any] = plan.get("statement") or {}
+    said = {**statement, "trained_on": plan.get("trained_on")}
+    return {name: value for name, value in said.items() if value}
 
 
 def _record(

@@ -8,10 +8,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bench.report import escape
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _URL_KEPT = "/:?#@!$&'()*+,;=-._~%[]"
 """Of an address; everything else is percent-encoded, braces and backslashes above all."""
@@ -61,6 +64,27 @@ def bibliography(
             },
         )
     return made.text()
+
+
+def submissions(board: pd.DataFrame) -> list[dict[str, Any]]:
+    """What a board's submissions are cited by where they name no paper: their author and year.
+
+    One that does name a paper or an address has an entry of its own, of the same title and author; a
+    :func:`bibliography` of both keeps the first.
+
+    Args:
+        board: of :meth:`bench.store.Store.leaderboard`.
+    """
+    by_whom = board[board["submitted_by"].notna() & (board["submitted_by"] != "")]
+    return [
+        {
+            "title": row["title"],
+            "authors": [row["submitted_by"]],
+            "year": row["started"].year,
+            "venue": "predictions submitted to cellseg-bench",
+        }
+        for row in by_whom.to_dict("records")
+    ]
 
 
 class _Entries:

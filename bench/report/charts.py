@@ -1,11 +1,12 @@
 """The plots, as Altair charts: zoomed by the wheel, moved by dragging, with the numbers under the pointer.
 
-Values are in the unit that is shown. Names come from submissions: they are data, never part of a specification.
+Values are in the unit that is shown. Names come from submissions: they are data or the text of a title, and no other
+part of a specification.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -21,6 +22,9 @@ WIDTH = 640
 """Of a chart in a file; on a page, a chart is as wide as there is room."""
 
 LEGEND = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1)
+SHAPES = alt.Legend(
+    title=None, orient="bottom", columns=2, labelLimit=300, symbolFillColor=GREY, symbolStrokeColor=GREY
+)
 
 
 def picture(chart: Any, form: str) -> bytes:
@@ -95,7 +99,7 @@ def speed(frame: pd.DataFrame, metric: str, logarithmic: bool) -> alt.LayerChart
             x=x,
             y=y,
             color=colour,
-            shape=alt.Shape("badge:N", legend=None),
+            shape=alt.Shape("badge:N", legend=SHAPES if frame["badge"].nunique() > 1 else None),
             tooltip=[
                 alt.Tooltip("method:N"),
                 alt.Tooltip("run_id:Q", title="run"),
@@ -135,8 +139,15 @@ def curves(frame: pd.DataFrame, names: Sequence[str]) -> alt.FacetChart:
     return layered.facet(facet=alt.Facet("measure:N", title=None), columns=2, data=frame)
 
 
-def scatter(frame: pd.DataFrame, first: str, second: str, unit: str) -> alt.LayerChart:
-    """One run's value against another's, a point an image: ``name``, ``a``, ``b``, ``cells``."""
+def scatter(frame: pd.DataFrame, first: str, second: str, title: str) -> alt.LayerChart:
+    """One run's value against another's, a point an image.
+
+    Args:
+        frame: ``name``, ``a``, ``b``, ``cells``.
+        first: title of the axis of ``a``, with its unit.
+        second: of ``b``.
+        title: of the whole.
+    """
     low = float(frame[["a", "b"]].min().min())
     high = float(frame[["a", "b"]].max().max())
     margin = 0.03 * (high - low or 1.0)
@@ -151,15 +162,15 @@ def scatter(frame: pd.DataFrame, first: str, second: str, unit: str) -> alt.Laye
         alt.Chart(frame)
         .mark_circle(opacity=0.75)
         .encode(
-            x=alt.X("b:Q", title=f"{second} [{unit}]", scale=scale),
-            y=alt.Y("a:Q", title=f"{first} [{unit}]", scale=scale),
+            x=alt.X("b:Q", title=second, scale=scale),
+            y=alt.Y("a:Q", title=first, scale=scale),
             size=alt.Size("cells:Q", title="cells", scale=alt.Scale(range=[30, 300]), legend=None),
             color=alt.condition("datum.a >= datum.b", alt.value(SERIES[0]), alt.value(SERIES[1])),
             tooltip=["name:N", alt.Tooltip("a:Q", format=".1f"), alt.Tooltip("b:Q", format=".1f"), "cells:Q"],
         )
         .add_params(picked)
     )
-    return alt.layer(diagonal, points).properties(height=HEIGHT).interactive()
+    return alt.layer(diagonal, points).properties(height=HEIGHT, title=title).interactive()
 
 
 def differences(frame: pd.DataFrame, unit: str) -> alt.LayerChart:
@@ -257,10 +268,17 @@ def training(frame: pd.DataFrame) -> alt.Chart:
     )
 
 
-def critical_difference(found: Across) -> alt.LayerChart:
-    """Demšar's diagram: mean ranks on a line, methods that cannot be told apart joined by a bar."""
+def critical_difference(found: Across, titles: Mapping[str, str] | None = None) -> alt.LayerChart:
+    """Demšar's diagram: mean ranks on a line, methods that cannot be told apart joined by a bar.
+
+    Args:
+        found: the methods with their ranks.
+        titles: method to how it is written; as it is, where there is none.
+    """
+    written = titles or {}
     rows = pd.DataFrame(
-        [(s.method, s.mean_rank, place) for place, s in enumerate(found.standings)], columns=["method", "rank", "place"]
+        [(written.get(s.method, s.method), s.mean_rank, place) for place, s in enumerate(found.standings)],
+        columns=["method", "rank", "place"],
     )
     bars = pd.DataFrame(
         [

@@ -32,8 +32,8 @@ def comparison_text(comparison: Comparison, unit: str = "fraction") -> str:
         (
             d.first,
             d.second,
-            quantity(d.difference, unit),
-            None if d.low is None or d.high is None else f"{quantity(d.low, unit)} to {quantity(d.high, unit)}",
+            _points(d.difference, unit),
+            None if d.low is None or d.high is None else f"{_points(d.low, unit)} to {_points(d.high, unit)}",
             d.p,
             d.p_holm,
             "yes" if d.distinct else "no",
@@ -44,3 +44,9 @@ def comparison_text(comparison: Comparison, unit: str = "fraction") -> str:
         simple(("first", "second", "difference", "95 % interval", "p", "p (Holm)", "told apart"), rows)
     )
     return f"{ranks}\n\n{differences}"
+
+
+def _points(difference: float | None, unit: str) -> str | None:
+    """A difference: that of two percentages is so many percentage points, not so many per cent of one of them."""
+    text = quantity(difference, unit)
+    return None if text is None else text.replace(" %", " points")

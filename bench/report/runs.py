@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.data.overview import is_partial
 from bench.records import ResultRecord, part_of_metric
 from bench.report.numbers import quantity
 from bench.report.tables import Table, simple, to_text
@@ -114,6 +115,60 @@ def listing(run: Any) -> dict[str, Any]:
         "folder": run.folder,
         "key": run.key,
     }
+
+
+def for_people(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What :func:`bench.engine.describe.describe` says of a run, in the units and decimals of the tables.
+
+    Facts about anything else stay as they are.
+    """
+    if "results" not in facts:
+        return dict(facts)
+    here, whole = facts["images of the data set here"], facts["images of the whole data set"]
+    changed = {
+        "images of the data set here": None,
+        "images of the whole data set": f"{here} of {whole} are here" if is_partial(here, whole) else None,
+        "results": {_named(name): _result(result) for name, result in facts["results"].items()},
+        "instances not learned from": {
+            stage: _not_learned(seen) for stage, seen in facts["instances not learned from"].items()
+        },
+        "latency": {phase: _latency(said) for phase, said in facts["latency"].items()},
+    }
+    return {name: changed.get(name, value) for name, value in facts.items()}
+
+
+def _named(result: str) -> str:
+    """The speed by the median stands beside that of all images together, which differs where times are uneven."""
+    return f"{result} (at the median latency)" if result.endswith(" images_per_second") else result
+
+
+def _result(result: Mapping[str, Any]) -> str:
+    value, unit = result["value"], result["unit"]
+    if not isinstance(value, int | float):
+        return str(value)
+    text = quantity(value, unit) or "undefined"
+    if result["interval"] is None:
+        return text
+    low, high = (quantity(bound, unit) for bound in result["interval"])
+    return f"{text}, 95 % interval {low} to {high}"
+
+
+def _not_learned(seen: Mapping[str, Any]) -> str:
+    dropped = dict(seen.get("dropped") or {})
+    text = f"{sum(dropped.values())} of {seen.get('instances')} instances"
+    if dropped:
+        text += " (" + ", ".join(f"{reason}: {count}" for reason, count in dropped.items()) + ")"
+    return f"{text}, of {seen.get('examples')} {seen.get('counted', 'examples')}"
+
+
+def _latency(said: Mapping[str, Any]) -> str:
+    times = [f"{name} {quantity(said[key], 'ms')}" for name, key in _TIMES]
+    rate = quantity(said["images_per_second"], "images/s")
+    over = [] if rate is None else [f"{rate} over all of them together"]
+    return f"{', '.join([*times, *over])} ({said['n']} samples)"
+
+
+_TIMES = (("median", "median_ms"), ("95th percentile", "p95_ms"), ("interquartile range", "iqr_ms"))
 
 
 def _numbers(results: Sequence[ResultRecord]) -> dict[str, dict[str, Any]]:

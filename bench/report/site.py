@@ -16,9 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.data.overview import is_partial
 from bench.errors import OutputError, UsageError
 from bench.records import ReportedResultRecord
-from bench.report.bibtex import bibliography
+from bench.report.bibtex import bibliography, submissions
 from bench.report.boards import KEY_SHOWN, leaderboard_table
 from bench.report.escape import visible
 from bench.report.numbers import quantity
@@ -120,12 +121,14 @@ class _Site:
 
     def write(self) -> int:
         boards, names = [], set()
+        submitted: list[dict[str, Any]] = []
         shown: list[int] = []
         for dataset in self._store.datasets():
             for split in dataset.splits:
                 frame = self._board(dataset, split)
                 reported = self._store.reported(dataset=dataset.name)
                 boards.append(self._board_page(dataset, split, frame, reported))
+                submitted += submissions(frame)
                 names |= {record.paper for record in reported}
                 runs = self._store.runs_by_id([int(i) for i in frame["run_id"]])
                 badges = self._store.badges(runs)
@@ -134,8 +137,9 @@ class _Site:
                 shown += badges
         self._page("index.html", "index.html", title=self._title, boards=boards)
         ready = [self._reported[name] for name in sorted(names) if name in self._reported]
+        papers, cards = self._store.cited(shown)
         (self._folder / "references.bib").write_text(
-            bibliography(*self._store.cited(shown), ready=ready), encoding="utf-8"
+            bibliography([*papers, *submitted], cards, ready=ready), encoding="utf-8"
         )
         return self._pages
 
@@ -156,8 +160,10 @@ class _Site:
             "split": split,
             "content_hash": dataset.content_hash[:KEY_SHOWN],
             "n_images": dataset.n_images,
+            "n_expected": self._expected(dataset, frame),
             "licence": dataset.licence,
             "n_runs": len(frame),
+            "n_submitted": int((frame["origin"] == "submitted").sum()),
             "ranked_by": ranking or "",
             "best": "" if first is None else _best(first, str(ranking), frame),
             "table": self._drawn(table, links=links, link="title"),
@@ -167,6 +173,12 @@ class _Site:
         }
         self._page("board.html", f"{stem}.html", board=board)
         return board
+
+    def _expected(self, dataset: StoredDataset, frame: pd.DataFrame) -> int | None:
+        """How many images the complete data set has, where its card said so and fewer or more are here."""
+        _, cards = self._store.cited([int(run_id) for run_id in frame["run_id"]])
+        expected = (cards[0].get("expected") or {}).get("images") if cards and dataset.source == "real" else None
+        return expected if is_partial(dataset.n_images, expected) else None
 
     def _run_page(self, run: StoredRun, badges: Sequence[str], board: str) -> None:
         said = self._store.provenance(run.id)

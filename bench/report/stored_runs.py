@@ -17,21 +17,20 @@ from bench.progress import reporting
 from bench.store import StoredRun
 
 
-def opened(run: StoredRun, data_root: Path | None, *, generate: bool = False) -> Dataset:
-    """The data set that a run was made on.
+def opened(run: StoredRun, data_root: Path | None) -> Dataset:
+    """The data set that a run was made on. A stand-in that is not there is refused, not made: it most likely lies
+    under another data root, as it was there when the run was made.
 
     Args:
         run: as the store has it.
         data_root: folder in which data sets lie.
-        generate: whether a stand-in that is not there is made, rather than refused: it was there when the run was
-            made, so most likely it lies under another data root.
 
     Raises:
         DataError: it is not there, or what lies there is another version.
         UnknownNameError: its card is not known here.
     """
     synthetic = run.source == "synthetic"
-    if synthetic and not generate:
+    if synthetic:
         unmade = unmade_stand_in(run.dataset, data_root, stand_in=True)
         if unmade is not None:
             where = f" --data-root {shlex.quote(str(data_root))}" if data_root else ""

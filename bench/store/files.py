@@ -6,6 +6,7 @@ The engine writes them (:mod:`bench.engine.folder`); whoever shows a stored run 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +31,18 @@ WEIGHTS_NAME = "weights.pth"
 CURVES = f"{TRAINING}/{CURVES_NAME}"
 OPERATING_POINT = "operating_point.json"
 CHATTER = f"{TRAINING}/libraries.txt"
+TRAINING_LOG = re.compile(rf"{TRAINING}/(?:[A-Za-z0-9_-]+/)?(\d{{8}}_\d{{6}})/\1\.log", re.ASCII)
+"""What MMEngine writes of a training, or of a stage of one, each time that it starts."""
+
 WEIGHTS = f"{TRAINING}/{WEIGHTS_NAME}"
 READABLE = (PLAN, PREDICTIONS, OPERATING_POINT, TIMINGS, LOG, CURVES, CHATTER)
-"""What :class:`RunFiles` opens; nothing else of a folder is read."""
+"""What :class:`RunFiles` opens; besides, of each stage of a training, its curve, what it dropped, and its logs."""
 
 SHOWN_BYTES = 64 * 1024
 """Of a log, from its end."""
+
+SHOWN_LOGS = 4
+"""Logs of a training that are read, at most: the last."""
 
 
 @dataclass(frozen=True)
@@ -144,10 +151,13 @@ class RunFiles:
         return None if point is None else point.min_score
 
     def log(self) -> dict[str, str]:
-        """File name to text: what the run wrote while it went, of each the last :data:`SHOWN_BYTES`."""
+        """File name to text: what the run wrote while it went, of each the last :data:`SHOWN_BYTES`.
+
+        Of the logs of a training, which was begun again where it was cut off, the last :data:`SHOWN_LOGS`.
+        """
         found = {}
-        for name in (LOG, CHATTER):
-            path = self.path(name)
+        known = {name: self.path(name) for name in (LOG, CHATTER)} | self._training_logs()
+        for name, path in known.items():
             if path is None:
                 continue
             with path.open("rb") as file:
@@ -195,6 +205,19 @@ class RunFiles:
         stages = sorted(path.parent.name for path in self._folder.glob(f"{TRAINING}/*/{name}"))
         found = {stage: self._within(f"{TRAINING}/{stage}/{name}") for stage in ("", *stages)}
         return {stage: path for stage, path in found.items() if path is not None}
+
+    def _training_logs(self) -> dict[str, Path]:
+        """Name in the folder to the log of a training, the oldest of the last ones first."""
+        if not self._is_of_this_run():
+            return {}
+        found = {
+            path.relative_to(self._folder).as_posix()
+            for pattern in ("*/*.log", "*/*/*.log")
+            for path in (self._folder / TRAINING).glob(pattern)
+        }
+        names = sorted(filter(TRAINING_LOG.fullmatch, found), key=lambda name: name.rpartition("/")[2])
+        paths = {name: self._within(name) for name in names}
+        return dict([(name, path) for name, path in paths.items() if path is not None][-SHOWN_LOGS:])
 
     def _predictions(self) -> Path:
         path = self.path(PREDICTIONS)

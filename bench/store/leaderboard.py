@@ -14,6 +14,7 @@ from bench.errors import UnknownNameError, UsageError
 from bench.records import Source
 from bench.store import frames, queries, views
 from bench.store.badges import badges, ranks
+from bench.store.identity import Measurement, measurement
 from bench.store.models import MethodVersion, Metric, Result, Run
 from bench.store.queries import RunFilter, StoredDataset, StoredRun
 from bench.store.ranks import overlap_ranks
@@ -67,10 +68,10 @@ def leaderboard(
 ) -> pd.DataFrame:
     """The finished, standing runs of one data set version and split, best first.
 
-    There is one row for each method version, seed, initialisation and schedule: its last complete run, else its last.
-    Every number is a column ``protocol/metric``, the ranking protocol's first, with ``:low``, ``:high`` (95 %
-    interval) and ``:reason`` (why it is undefined) beside it. Numbers under older versions of a protocol, or with
-    other parameters than the last run's, are set aside with that reason.
+    There is one row for each thing that was measured (:func:`bench.store.identity.measurement`) and seed: its last
+    complete run, else its last. Every number is a column ``protocol/metric``, the ranking protocol's first, with
+    ``:low``, ``:high`` (95 % interval) and ``:reason`` (why it is undefined) beside it. Numbers under older versions of
+    a protocol, or with other parameters than the last run's, are set aside with that reason.
 
     Runs share a rank where their intervals overlap that of the rank's best (:func:`bench.store.ranks.overlap_ranks`;
     1, 1, 3). Controls, incomplete runs, smoke runs and weights said to be trained on this data set have none; runs of
@@ -107,14 +108,16 @@ def leaderboard(
         status="ok",
         include_superseded=include_superseded,
     )
-    runs = _one_a_version(queries.runs(connection, of_board))
+    found = queries.runs(connection, of_board)
+    marks = views.marks(connection, [run.id for run in found])
+    runs = _one_a_version(found, marks)
     numbers = _numbers(connection, version.id, split, [run.id for run in runs])
     definitions = _definitions(connection, numbers)
     protocol = _protocol(version, definitions, protocol)
     shown = _newest(definitions, numbers)
     shown.sort(key=lambda d: (d.protocol != protocol, _place(version.protocols, d.protocol), d.protocol))
     ranking = _ranking(shown, protocol, metric)
-    frame = _ranked(_wide(runs, shown, definitions, numbers, _described(connection, runs, schedule)), ranking)
+    frame = _ranked(_wide(runs, shown, definitions, numbers, _described(connection, runs, marks, schedule)), ranking)
     frame.attrs = {
         "dataset": version.name,
         "title": version.title,
@@ -179,16 +182,12 @@ def _split(version: StoredDataset, split: str | None) -> str:
     return split
 
 
-def _one_a_version(runs: Iterable[StoredRun]) -> list[StoredRun]:
-    """Of ``runs``, newest first, one for each thing that was measured."""
-    kept: dict[tuple[Any, ...], StoredRun] = {}
+def _one_a_version(runs: Iterable[StoredRun], marks: Mapping[int, Mapping[str, Any]]) -> list[StoredRun]:
+    """Of ``runs``, newest first, one for each thing that was measured and seed; each of the superseded ones."""
+    kept: dict[tuple[Measurement, int, int | None], StoredRun] = {}
     for run in sorted(runs, key=lambda r: (not r.complete, -r.id)):
         replaced = run.id if run.superseded else None
-        identity = (
-            *(run.method, run.code_hash, run.params_hash, run.seed, run.init, run.schedule, run.submitted_by),
-            replaced,
-        )
-        kept.setdefault(identity, run)
+        kept.setdefault((measurement(run, marks.get(run.id, {}).get("changed")), run.seed, replaced), run)
     return list(kept.values())
 
 
@@ -295,9 +294,10 @@ def _wide(
     return pd.DataFrame({name: columns[name] for name in (*BEFORE, *_between(shown), *AFTER)})
 
 
-def _described(connection: Connection, runs: Sequence[StoredRun], schedule: str | None) -> dict[str, Any]:
+def _described(
+    connection: Connection, runs: Sequence[StoredRun], marks: Mapping[int, Mapping[str, Any]], schedule: str | None
+) -> dict[str, Any]:
     """Columns of what else the store knows of the runs."""
-    marks = views.marks(connection, [run.id for run in runs])
     return {
         "badges": frames.column("badges", [", ".join(badges(run, marks.get(run.id, {}))) for run in runs]),
         "may_rank": frames.column("may_rank", [ranks(run, marks.get(run.id, {}), schedule) for run in runs]),

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, Select, Text, cast, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, Text, cast, func, select
 
 from bench.errors import UnknownNameError
 from bench.records import ArtifactRecord, EnvironmentRecord, MachineRecord, MethodVersionRecord, ResultRecord
 from bench.store import frames, queries
 from bench.store.badges import said_to_know
+from bench.store.identity import measurement
 from bench.store.models import (
     Artifact,
     DatasetVersion,
@@ -163,27 +164,30 @@ def cited(connection: Connection, run_ids: Sequence[int]) -> tuple[list[dict[str
 def ranking_values(connection: Connection, schedule: str = "paper") -> pd.DataFrame:
     """Every method's number by which each data set ranks: one row a finished, standing, complete run.
 
+    Of what was measured more than once it is the last run, as on the board; where that has no number, there is none.
+
     Columns: ``dataset_version_id``, ``dataset``, ``source``, ``split``, ``method``, ``title``, ``origin``,
-    ``submitted_by``, ``code_hash``, ``params_hash``, ``init``, ``schedule``, ``run_id``, ``seed``, ``protocol``,
-    ``metric``, ``value``, ``higher_is_better``, ``changed`` (see :func:`marks`; None where nobody knows) and
-    ``may_rank`` (False for weights that are said to know the data set). Of a data set version it is the first metric
-    with a direction of the protocol that ranks it, as its last run was scored; numbers of older definitions are left
-    out, controls too.
+    ``submitted_by``, ``schedule``, ``run_id``, ``seed``, ``protocol``, ``metric``, ``value``, ``higher_is_better``,
+    ``measurement`` (:func:`bench.store.identity.measurement`), ``changed`` (see :func:`marks`; None where nobody knows)
+    and ``may_rank`` (False for weights that are said to know the data set). Of a data set version it is the first
+    metric with a direction of the protocol that ranks it, as its last run was scored; numbers of older definitions are
+    left out, controls too.
 
     Args:
         connection: to read from.
         schedule: of the runs; with ``paper`` come the submissions, which have none.
     """
-    rows: list[Any] = []
+    chosen: list[tuple[Any, ...]] = []
     for version in queries.datasets(connection):
         ranking = _ranking_metric(connection, version.id, version.ranks)
         if ranking is not None:
-            rows += connection.execute(_values_of(version.id, ranking, schedule))
-    names = list(_values_of(-1, -1, schedule).selected_columns.keys())
-    found: dict[str, Any] = dict(zip(names, zip(*rows, strict=True) if rows else [()] * len(names), strict=True))
+            of_version = (version.id, version.name, version.source, *ranking[1:])
+            rows = connection.execute(_values_of(version.id, ranking.id, schedule))
+            chosen += [(*of_version, *row) for row in _last_of_each(rows)]
+    columns = zip(*chosen, strict=True) if chosen else [()] * len(_RANKED)
+    found: dict[str, Any] = dict(zip(_RANKED, columns, strict=True))
     families, variants, trained_on = (found.pop(name) for name in ("family", "variant", "trained_on"))
     found["method"] = tuple(map(queries.full_name, families, variants))
-    found["changed"] = tuple(map(_read, found["changed"]))
     found["may_rank"] = tuple(
         not said_to_know(dataset, {"trained_on": _read(text)})
         for dataset, text in zip(found["dataset"], trained_on, strict=True)
@@ -193,40 +197,64 @@ def ranking_values(connection: Connection, schedule: str = "paper") -> pd.DataFr
     return pd.DataFrame({name: frames.column(name, values) for name, values in found.items()})
 
 
-def _ranking_metric(connection: Connection, dataset_id: int, protocol: str | None) -> int | None:
+_RANKED = (
+    *("dataset_version_id", "dataset", "source", "protocol", "metric", "higher_is_better", "measurement", "changed"),
+    *("family", "variant", "submitted_by", "schedule"),
+    *("split", "seed", "run_id", "value", "title", "origin", "trained_on"),
+)
+"""What is known of each run behind :func:`ranking_values`."""
+
+
+def _last_of_each(rows: Iterable[Row[Any]]) -> Iterator[tuple[Any, ...]]:
+    """Of what was measured more than once the last run, where it has a value: measurement, changed, more columns."""
+    known: dict[tuple[Any, ...], tuple[Any, Any]] = {}
+    last: dict[Any, tuple[Any, Row[Any]]] = {}
+    for row in rows:  # oldest first
+        what = row[:_OF_MEASUREMENT]  # few are different, and many rows have each
+        if what not in known:
+            changed = _read(row.changed)
+            known[what] = measurement(row, changed), changed
+        of_run = known[what]
+        last[of_run[0], row[_OF_MEASUREMENT], row[_OF_MEASUREMENT + 1]] = of_run, row
+    return ((*of_run, *row[_HASHES:]) for of_run, row in last.values() if row.value is not None)
+
+
+def _ranking_metric(connection: Connection, dataset_id: int, protocol: str | None) -> Row[int, str, str, int] | None:
     """The metric that ranks a data set version, as the last finished run that has it defines it."""
     last = (
         select(func.max(Run.id))
         .where(Run.dataset_version_id == dataset_id, Run.status == "ok", ~Run.superseded)
         .scalar_subquery()
     )
-    return connection.scalar(
-        select(Metric.id)
+    return connection.execute(
+        select(Metric.id, Metric.protocol, Metric.name, Metric.higher_is_better)
         .join(Result, Result.metric_id == Metric.id)
         .where(Result.run_id == last, Metric.protocol == protocol, Metric.higher_is_better != 0)
         .order_by(Result.position)
         .limit(1)
-    )
+    ).one_or_none()
+
+
+_HASHES, _OF_MEASUREMENT = 5, 9
+"""How many of the first columns of :func:`_values_of` only tell measurements apart, and how many do at all."""
 
 
 def _values_of(dataset_id: int, metric_id: int, schedule: str) -> Select[*tuple[Any, ...]]:
+    """Runs of a data set version that count, oldest first, with their value, None where they lack the metric."""
     return (
         select(
-            Run.dataset_version_id, DatasetVersion.name.label("dataset"), DatasetVersion.source, Run.split,
-            MethodVersion.name.label("family"), MethodVersion.variant, MethodVersion.title, MethodVersion.origin,
-            Run.submitted_by, MethodVersion.code_hash, MethodVersion.params_hash, Run.init, Run.schedule,
-            Run.id.label("run_id"), Run.seed, Metric.protocol, Metric.name.label("metric"), Result.value,
-            Metric.higher_is_better, _argument("changed"), _argument("trained_on"),
+            _argument("changed"), MethodVersion.code_hash, MethodVersion.params_hash, Run.init, Run.weights_sha256,
+            MethodVersion.name.label("family"), MethodVersion.variant, Run.submitted_by, Run.schedule,
+            Run.split, Run.seed, Run.id.label("run_id"), Result.value, MethodVersion.title, MethodVersion.origin,
+            _argument("trained_on"),
         )
-        .join(Run, Result.run_id == Run.id)
-        .join(DatasetVersion, Run.dataset_version_id == DatasetVersion.id)
+        .select_from(Run)
         .join(MethodVersion, Run.method_version_id == MethodVersion.id)
-        .join(Metric, Result.metric_id == Metric.id)
+        .outerjoin(Result, (Result.run_id == Run.id) & (Result.metric_id == metric_id))
         .where(
             Run.dataset_version_id == dataset_id, Run.status == "ok", ~Run.superseded,
             Run.schedule.in_([schedule, *([SUBMITTED] if schedule == "paper" else [])]),
-            Run.complete, Run.badge != "control", MethodVersion.origin != "control", Result.metric_id == metric_id,
-            Result.value.is_not(None),
+            Run.complete, Run.badge != "control", MethodVersion.origin != "control",
         )
         .order_by(Run.id)
     )  # fmt: skip

@@ -132,7 +132,9 @@ def _title(version: StoredDataset, frame: pd.DataFrame, rows: int) -> None:
         st.info("Nothing ranks here yet: only complete runs of the paper's schedule do, and controls never do.")
     st.caption(
         " · ".join(facts)
-        + ". The icon opens the images, a click on a number a link to those behind it; tick runs to compare."
+        + ".  \nClick the picture icon or a number, then the link that appears under the table. Tick runs to compare "
+        "them; by keyboard, choose them on the page Compare. A click on a head sorts for this visit only; what is set "
+        "under Columns and order is in the link."
     )
 
 

@@ -11,8 +11,9 @@ import streamlit as st
 from bench.errors import BenchError
 from bench.metrics import Comparison
 from bench.report import charts
+from bench.report.comparisons import FEW, FEW_IMAGES
+from bench.report.escape import visible
 from bench.report.numbers import shown_unit
-from bench.report.stored_runs import run_names
 from bench.report.tables import simple
 from bench.store import StoredRun
 from leaderboard import data, state
@@ -129,10 +130,11 @@ def _images(runs: list[StoredRun], protocol: str, metric: str, higher: bool, uni
         "Mean over images of the difference image by image, with its 95 % bootstrap interval. Where the number itself "
         "is pooled over images, as AP is, its own difference is under Differences."
     )
+    _few(min(row[1] for row in rows))
     place = st.container()
     wins = charts.wins(pd.DataFrame(outcomes, columns=["pair", "outcome", "images", "order"]))
     st.altair_chart(wins)
-    drawn = [picking.Picture.chart("Images won and lost", "comparison", wins)]
+    drawn = [picking.Picture.chart("Images won and lost", _stem(runs, "won-and-lost"), wins)]
     pairs = {f"{a.id} and {b.id}": (a, b) for a, b in combinations(runs, 2)}
     a, b = pairs[state.choose("the pair", list(pairs), "pair")] if len(pairs) > 1 else next(iter(pairs.values()))
     both = tables[a.id, b.id]
@@ -152,6 +154,12 @@ def _images(runs: list[StoredRun], protocol: str, metric: str, higher: bool, uni
         )
 
 
+def _few(images: int) -> None:
+    """What ``bench compare`` says of few images."""
+    if 0 < images < FEW_IMAGES:
+        st.info(f"Only {images} image{'s' * (images != 1)}: {FEW}.", icon=":material/warning:")
+
+
 def _stem(runs: Sequence[StoredRun], what: str) -> str:
     """Of the names of files about these runs."""
     return "-".join([runs[0].dataset, what, *(str(run.id) for run in runs)])
@@ -164,7 +172,9 @@ def _scatter(
     points = pd.DataFrame(
         {"name": both["image"], "a": both["a"] * factor, "b": both["b"] * factor, "cells": both["truths"]}
     )
-    chart = charts.scatter(points, f"run {a.id}", f"run {b.id}", unit)
+    first, second = (visible(f"{run.title} (run {run.id})") for run in (a, b))
+    title = visible(f"{a.dataset}, {a.split}: {protocol} {metric}, a point an image")
+    chart = charts.scatter(points, f"{first}, {metric} [{unit}]", f"{second}, {metric} [{unit}]", title)
     event = st.altair_chart(chart, on_select="rerun", selection_mode="picture", key=f"scatter-{a.id}-{b.id}")
     st.caption("A point is an image, its size the number of cells. Click one to see both runs on it.")
     for point in event.selection.get("picture", []):
@@ -175,7 +185,7 @@ def _scatter(
         ":material/image_search:",
         **{"run": a.id, "other": b.id, "protocol": protocol, "metric": metric, "order": "difference"},
     )
-    return picking.Picture.chart(f"Runs {a.id} and {b.id}, a point an image", f"images-{a.id}-{b.id}", chart)
+    return picking.Picture.chart(f"Runs {a.id} and {b.id}, a point an image", _stem([a, b], "images"), chart)
 
 
 # -- from the predictions ---------------------------------------------------------------------------------
@@ -199,7 +209,7 @@ def _evidence(runs: list[StoredRun], protocol: str) -> dict[int, data.Evidence]:
 
 
 def _differences(runs: list[StoredRun], found: Comparison, unit: str, factor: float) -> None:
-    names, short = found.values, {name: f"run {id_}" for id_, name in run_names(runs).items()}
+    names, short = found.values, {name: f"run {id_}" for id_, name in data.run_names(runs).items()}
     rows = [
         (
             f"{short[d.first]} − {short[d.second]}",
@@ -223,6 +233,7 @@ def _differences(runs: list[StoredRun], found: Comparison, unit: str, factor: fl
         ranked, hide_index=True, column_config={ranked.columns[2]: st.column_config.NumberColumn(format="%.2f")}
     )
     st.caption("Runs that cannot be told apart share a rank.")
+    _few(found.n_images)
     drawn = []
     if frame["low"].notna().any():
         chart = charts.differences(frame, unit)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 import streamlit as st
 
@@ -29,11 +31,13 @@ def show() -> None:
             "the schedule paper."
         )
         return
+    titles = overview.titles
     methods = state.choose_some(
         "methods",
         overview.methods,
         "method",
         default=_widest(overview),
+        shown=titles.__getitem__,
         help="ranked over the data sets that all of them have",
     )
     table = pd.DataFrame(
@@ -48,7 +52,7 @@ def show() -> None:
             for label, up in overview.better.items()
         }
     )
-    shown.insert(0, "method", shown.index)
+    shown.insert(0, "method", [titles[method] for method in methods])
     number = st.column_config.NumberColumn
     st.dataframe(
         shown,
@@ -71,7 +75,8 @@ def show() -> None:
         st.info(
             "These methods have no data set in common, so they are not ranked. Missing: "
             + "; ".join(
-                f"{state.safe(name)} lacks {state.safe(', '.join(lack))}" for name, lack in found.left_out.items()
+                f"{state.safe(name)} lacks {state.safe(_written(lack, titles))}"
+                for name, lack in found.left_out.items()
             )
         )
         return
@@ -79,7 +84,10 @@ def show() -> None:
         f"Mean rank over {len(found.datasets)} data set{'s' * (len(found.datasets) > 1)} in common", anchor=False
     )
     means = [s.mean_rank for s in found.standings]
-    rows = [(1 + means.index(s.mean_rank), s.method, s.mean_rank, s.borda, *s.ranks.values()) for s in found.standings]
+    rows = [
+        (1 + means.index(s.mean_rank), titles[s.method], s.mean_rank, s.borda, *s.ranks.values())
+        for s in found.standings
+    ]
     heads = ["place", "method", "mean rank", "Borda", *found.datasets]
     st.dataframe(
         pd.DataFrame(rows, columns=heads),
@@ -94,10 +102,11 @@ def show() -> None:
         st.caption(
             "Left out, because a method has no value there: "
             + "; ".join(
-                f"{state.safe(name)} (lacks {state.safe(', '.join(lack))})" for name, lack in found.left_out.items()
+                f"{state.safe(name)} (lacks {state.safe(_written(lack, titles))})"
+                for name, lack in found.left_out.items()
             )
         )
-    chart = None if found.critical_difference is None else charts.critical_difference(found)
+    chart = None if found.critical_difference is None else charts.critical_difference(found, titles)
     pictures = [] if chart is None else [picking.Picture.chart("Critical difference", "critical-difference", chart)]
     with place:
         picking.export("across", "across", lambda: simple(heads, rows, title=title), pictures=pictures, bibtex=bibtex)
@@ -113,18 +122,22 @@ def show() -> None:
     )
 
 
+def _written(methods: Sequence[str], titles: Mapping[str, str]) -> str:
+    return ", ".join(titles[method] for method in methods)
+
+
 def _exceptions(overview: data.Overview, methods: list[str]) -> list[str]:
     """Which values are not of a method's default settings, and which are left out; a line each."""
     found = []
     other = [
-        f"{name} on {label}: {', '.join(f'{setting}={value}' for setting, value in changed.items())}"
+        f"{overview.titles[name]} on {label}: {', '.join(f'{setting}={value}' for setting, value in changed.items())}"
         for label, by_method in overview.changed.items()
         for name, changed in by_method.items()
         if name in methods
     ]
     if other:
         found.append("Not with the default settings, of which there is no run: " + "; ".join(other))
-    known = [f"{', '.join(names)} on {label}" for label, names in overview.left_out.items() if names]
+    known = [f"{_written(names, overview.titles)} on {label}" for label, names in overview.left_out.items() if names]
     if known:
         found.append("Left out, said to be trained on the data set beyond its training split: " + "; ".join(known))
     return found

@@ -23,6 +23,9 @@ from leaderboard.views import picking
 OFFERED = 300
 """Runs that a picker offers; the newest on the same images."""
 
+LEAST_CONTRAST = 1.0
+"""Percentiles between black and white, at least."""
+
 ORDERS = {
     "worst": "worst first",
     "best": "best first",
@@ -204,6 +207,7 @@ def _pictures(run: StoredRun, other: StoredRun | None, image: str) -> None:
         "contrast",
         default=default,
         step=0.1,
+        gap=LEAST_CONTRAST,
         where=line,
         width=300,
     )
@@ -221,13 +225,18 @@ def _pictures(run: StoredRun, other: StoredRun | None, image: str) -> None:
     st.caption(
         "Wheel or + and - to zoom, drag or arrow keys to move, 0 or a double click to see all, o to hide the outlines; "
         "hold the pointer over a cell for its IoU. Overlaps are resolved as the protocols for label images do."
+        + "".join(
+            f" {letter} is drawn from confidence {shown.counted[of.id]:g} on, from where it counts in them."
+            for letter, of in zip("AB", runs, strict=False)
+            if of.id in shown.counted
+        )
     )
-    _export(content, panels, image)
+    _export(content, panels, run.dataset, image)
 
 
-def _export(content: dict[str, Any], panels: list[dict[str, Any]], image: str) -> None:
+def _export(content: dict[str, Any], panels: list[dict[str, Any]], dataset: str, image: str) -> None:
     """The pictures as files: all side by side as they are shown, and each by itself."""
-    stem = re.sub(r"[^A-Za-z0-9_-]+", "-", image).strip("-")[:60] or "image"
+    stem = f"{dataset}-{re.sub(r'[^A-Za-z0-9_-]+', '-', image).strip('-')[:60] or 'image'}"
     sets = [("As shown, side by side", stem, panels)] if len(panels) > 1 else []
     sets += [(panel["title"], f"{stem}-{number}", [panel]) for number, panel in enumerate(panels, start=1)]
     pictures = [

@@ -17,7 +17,7 @@ from leaderboard.views import picking
 def show() -> None:
     """Draw the page."""
     st.title("Reported against measured", anchor=False)
-    found = data.reported(state.store())
+    found = data.reported(None if state.empty() else state.store())
     if found.empty:
         st.info("No number of a paper is stored in this database yet.")
         return

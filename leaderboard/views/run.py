@@ -17,7 +17,7 @@ from bench.report.numbers import quantity, shown_unit
 from bench.report.tables import Table, simple
 from bench.store import Store, StoredRun
 from bench.store.files import RunFiles
-from bench.store.views import Provenance
+from bench.store.views import SUBMITTED, Provenance
 from leaderboard import data, state
 from leaderboard.theme import BADGES
 from leaderboard.views import picking
@@ -124,7 +124,8 @@ def _head(store: Store, run: StoredRun) -> None:
     if run.status == "failed":
         found.insert(0, "failed")
     drawn = " ".join(f":{BADGES.get(name, ('red', ''))[0]}-badge[{name}]" for name in found)
-    st.markdown(f"{drawn} on **{state.safe(run.dataset)}**, split {state.safe(run.split)}, seed {run.seed}")
+    seed = "" if run.schedule == SUBMITTED else f", seed {run.seed}"
+    st.markdown(f"{drawn} on **{state.safe(run.dataset)}**, split {state.safe(run.split)}{seed}")
     if run.status == "ok":
         left, right, _ = st.columns([2, 2, 6])
         with left:
@@ -134,7 +135,7 @@ def _head(store: Store, run: StoredRun) -> None:
             state.link("board", "Its board", ":material/leaderboard:", data=version, split=run.split)
     facts = [
         ("schedule", run.schedule),
-        ("initialisation", run.init),
+        ("initialisation", "" if run.schedule == SUBMITTED else run.init),
         ("images", str(run.n_images)),
         ("time an image", _duration(run.latency_median_ms)),
         ("training", quantity(run.train_seconds, "s")),
@@ -203,7 +204,7 @@ def _numbers(store: Store, run: StoredRun, details: Provenance) -> None:
         frame = store.results(run_ids=[run.id], include_superseded=True)
         return results_table(frame, title=f"Run {run.id}: {run.title}")
 
-    picking.export(f"run-{run.id}", "run", exported, bibtex=_cited([run]))
+    picking.export(f"{run.dataset}-run-{run.id}", "run", exported, bibtex=_cited([run]))
 
 
 def _training(run: StoredRun) -> None:
@@ -232,10 +233,10 @@ def _training(run: StoredRun) -> None:
         chart = charts.training(part.iloc[::step])
         st.altair_chart(chart)
         title = f"Losses, {stage}" if stage else "Losses"
-        pictures.append(picking.Picture.chart(title, f"run-{run.id}-losses-{number}", chart))
+        pictures.append(picking.Picture.chart(title, f"{run.dataset}-run-{run.id}-losses-{number}", chart))
     title = f"Losses of run {run.id}"
     picking.export(
-        f"run-{run.id}-training",
+        f"{run.dataset}-run-{run.id}-training",
         "training",
         lambda: simple(("stage", "step", "name", "value"), rows, title=title),
         pictures=pictures,
@@ -259,7 +260,7 @@ def _settings(run: StoredRun, details: Provenance) -> None:
     )
     title = f"Settings of run {run.id}: {run.title}"
     picking.export(
-        f"run-{run.id}-settings",
+        f"{run.dataset}-run-{run.id}-settings",
         "settings",
         lambda: simple(("setting", "value"), list(settings.items()), title=title),
         bibtex=_cited([run]),
@@ -269,7 +270,7 @@ def _settings(run: StoredRun, details: Provenance) -> None:
 def _operating_point(chosen: Any) -> str | None:
     """From which confidence detections count in the protocols that know none, and what that was chosen on."""
     if not isinstance(chosen, Mapping):
-        return None
+        return chosen if isinstance(chosen, str) else None
     value = chosen.get("value")
     best = f", where {chosen.get('metric')} is {100 * value:.1f} %" if isinstance(value, float) else ""
     images = chosen.get("images")
@@ -327,7 +328,7 @@ def _provenance(run: StoredRun, details: Provenance) -> None:
         )
     title = f"Provenance of run {run.id}: {run.title}"
     picking.export(
-        f"run-{run.id}-provenance",
+        f"{run.dataset}-run-{run.id}-provenance",
         "provenance",
         lambda: simple(("of", "what", "value"), every, title=title),
         bibtex=_cited([run]),
@@ -342,7 +343,13 @@ def _log(run: StoredRun) -> None:
         st.markdown(f"**{state.safe(name)}**")
         shown = "\n".join(visible(line) for line in text.splitlines())
         st.code(shown or " ", language=None, height=400 if len(text) > 2_000 else "content")
-        st.download_button("Text", shown, f"run-{run.id}-{name}", on_click="ignore", icon=":material/download:")
+        st.download_button(
+            "Text",
+            shown,
+            f"{run.dataset}-run-{run.id}-{name.replace('/', '-')}",
+            on_click="ignore",
+            icon=":material/download:",
+        )
 
 
 def _plain(value: Any) -> str:

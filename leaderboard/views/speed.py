@@ -53,8 +53,14 @@ def show() -> None:
     drawn = speed.points(best)
     chart = charts.speed(drawn, speed.axis_title(best), logarithmic)
     event = st.altair_chart(chart, on_select="rerun", key="speed", selection_mode="run")
+    front = drawn[drawn["front"]]
+    if len(front) == 1:
+        best_of_both = f"No run is faster or better than run {front['run_id'].iloc[0]}: it alone is the Pareto front. "
+    else:
+        best_of_both = "The dashed line is the Pareto front: no other run is both faster and better. "
+    shapes = "The shape of a point says its badges. " if drawn["badge"].nunique() > 1 else ""
     st.caption(
-        "The dashed line is the Pareto front: no other run is both faster and better. Bars are 95 % intervals: over "
+        f"{best_of_both}{shapes}Bars are 95 % intervals: over "
         "images upwards, of the median time sideways. Wheel to zoom, drag to move, double click to go back; click a "
         "point to open its run."
     )

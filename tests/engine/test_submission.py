@@ -14,10 +14,11 @@ from PIL import Image
 from pybtex.database import parse_string
 from pycocotools import mask as coco_mask
 
-from bench.api import Instances
+from bench.api import Instances, UsageError
 from bench.cli import main
 from bench.data import open_dataset
 from bench.data.writers import Annotated, write_coco, write_coco_results, write_kaggle, write_label_images
+from bench.engine.submission import Statement
 from bench.store import open_store
 
 
@@ -454,7 +455,7 @@ def test_a_mistake_is_one_line(workplace: Path, cli, truths, arguments, code: in
         "a/b\\c",
         "C:\\windows\\nul",
         "<script>alert(1)</script>",
-        "名前 with ünïcode \u200d",
+        "名前 with ünïcode",
         "'; DROP TABLE run; --",
         "{{7*7}} %s {0}",
         "-rf",
@@ -485,6 +486,15 @@ STEERING = {
     "an isolate": "net \u2067abc",
     "no Unicode": "\udcff",
     "a C1 control": "a\x9b31mb",
+    "a zero width space": "unet-bce\u200b",
+    "a soft hyphen": "a\xadb",
+    "a joiner between Latin letters": "abc\u200ddef",
+    "a mark of direction": "abc\u200fdef",
+    "a mark of direction in Arabic": "abc\u061cdef",
+    "a non-joiner between Latin letters": "abc\u200cdef",
+    "a joiner that joins nothing": "abc\u200d",
+    "a tag": "net\U000e0041",
+    "a blank letter": "net\u3164x",
 }
 
 
@@ -498,6 +508,35 @@ def test_text_that_steers_a_terminal_or_breaks_a_line_is_refused(workplace: Path
         assert err.startswith(f"error: --{option} ")
         assert err.count("\n") == 1
         assert err.rstrip("\n").isprintable()
+
+
+OURS = [
+    *("Mask R-CNN", "mask r-cnn", "Ｍask R-CNN", "Mask  R\u2011CNN", "Mask R\u2013CNN", "Mask\xa0R-CNN"),
+    *("unet", "UNET-BCE", "unet-bce\ufe0f", "unet\u2010bce", "Truth (control)", "U-Net, BCE loss"),
+]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_name_that_looks_like_a_method_of_this_program_is_refused(name: str):
+    with pytest.raises(UsageError, match="is a method of this program"):
+        Statement(name)
+
+
+@pytest.mark.parametrize("name", ["\ufe0f", "\u2800", " \ufe0f "])
+def test_a_name_that_nobody_sees_is_none(name: str):
+    with pytest.raises(UsageError, match="needs a name"):
+        Statement(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Mask R-CNN by me", "my unet", "U-Net++", "μNet", "Split and merge", "سلول\u200cها", "क्\u200dष", "ක්\u200dෂ"),
+        *("👩\u200d🔬 net", "👩🏽\u200d🔬", "❤\ufe0f\u200d🔥", "葛\U000e0100飾"),
+    ],
+)
+def test_names_of_any_script_are_taken(name: str):
+    assert Statement(name, who=name, note=name).name == name
 
 
 def test_a_note_may_have_lines_but_no_terminal_sequences(workplace: Path, cli, truths):
@@ -724,6 +763,35 @@ def test_trained_on_the_evaluated_data_set_is_marked_and_never_ranks(workplace: 
     assert board["rank"].notna().to_dict() == {"Ada": False, "Bob": True, "Cyd": False, "Dan": True}
     assert marked in cli("export", "-d", "tiny", "--format", "latex")[1]
     assert "other" in cli("show", "1")[1]
+
+
+def test_the_same_predictions_with_another_statement_take_the_place_of_the_earlier_ones(workplace: Path, cli, truths):
+    path, _ = written("coco by id", truths, workplace / "mine")
+
+    def submitted(*said: object) -> tuple[int, bool]:
+        code, out, err = cli(*submit("--pred", path, "--json", *said))
+        assert code == 0, err
+        return json.loads(out)["run"], json.loads(out)["new"]
+
+    first = submitted()
+    assert (first, submitted()) == ((1, True), (1, False))
+    knows = submitted("--trained-on", "tiny")
+    assert (knows, submitted("--trained-on", "tiny")) == ((2, True), (2, False))
+    with open_store(read_only=True) as store:
+        assert [run.superseded for run in store.runs_by_id([1, 2])] == [True, False]
+        board = store.leaderboard("tiny")
+        assert board[["run_id", "badges"]].values.tolist() == [[2, "submitted, trained-on-this"]]
+        assert board["rank"].isna().all()
+        values = store.ranking_values()
+        assert values[["run_id", "may_rank"]].values.tolist() == [[2, False]], "as the board has it"
+    assert (
+        "it takes the place of run 2, of which something else was said"
+        in cli(*submit("--pred", path, "--how", "by hand", "--json"))[1]
+    )
+    with open_store(read_only=True) as store:
+        (run,) = store.runs()
+        assert (run.id, run.note) == (3, "by hand")
+        assert store.leaderboard("tiny")["rank"].tolist() == [1]
 
 
 def test_trained_on_an_unknown_data_set_is_refused_with_the_nearest_names(workplace: Path, cli, truths):

@@ -12,7 +12,10 @@ import pytest
 
 pytest.importorskip("streamlit", reason="the board's extra is not installed")
 
-from leaderboard.assets import EARLY, Assets, early_files, with_early
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.staticfiles import StaticFiles
+
+from leaderboard.assets import EARLY, Assets, early_files, manifest_of, with_early
 
 PAGE = b"<html><head><title>x</title></head><body></body></html>"
 
@@ -41,7 +44,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def asked(app: Any, path: str, *, client: str = "127.0.0.1", kind: str = "http", **headers: str) -> tuple[Any, ...]:
+def asked(app: Any, path: str, *, client: str = "127.0.0.1", more: Any = None, **headers: str) -> tuple[Any, ...]:
     """Status, headers and body of what is answered."""
     sent: list[Any] = []
 
@@ -52,14 +55,20 @@ def asked(app: Any, path: str, *, client: str = "127.0.0.1", kind: str = "http",
         sent.append(message)
 
     scope = {
-        "type": kind,
+        "type": "http",
+        "asgi": {"spec_version": "2.4"},
         "method": "GET",
         "path": path,
         "client": (client, 1),
         "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
+        **(more or {}),
     }
     asyncio.run(app(scope, receive, send))
     return sent[0]["status"], dict(sent[0]["headers"]), b"".join(part.get("body", b"") for part in sent[1:])
+
+
+def links(body: bytes) -> int:
+    return body.count(b'rel="modulepreload"')
 
 
 async def beyond(scope: Any, receive: Any, send: Any) -> None:
@@ -100,6 +109,58 @@ def test_files_are_answered_and_pages_changed(root: Path) -> None:
         assert int(headers[b"content-length"]) == len(body)
 
 
+def packing(app: Any) -> Any:
+    """As Streamlit packs, which spares the first page alone."""
+    packed = GZipMiddleware(app, minimum_size=10)
+
+    async def either(scope: Any, receive: Any, send: Any) -> None:
+        await (app if scope["path"] == "/" else packed)(scope, receive, send)
+
+    return either
+
+
+@pytest.mark.parametrize("path", ["/", "/board", "/images"])
+@pytest.mark.parametrize("client", ["127.0.0.1", "192.0.2.7"])
+def test_every_page_is_changed_for_a_browser_that_reads_packed_ones(root: Path, path: str, client: str) -> None:
+    app = packing(beyond)
+    if path != "/":
+        assert asked(app, path, accept_encoding="gzip")[1][b"content-encoding"] == b"gzip", "else nothing is tested"
+    status, headers, body = asked(
+        Assets(app, root), path, client=client, accept_encoding="gzip, deflate, br, zstd", if_none_match="x"
+    )
+    near = client == "127.0.0.1"
+    assert status == 200
+    assert headers.get(b"content-encoding") == (None if near else b"gzip")
+    assert b"accept-encoding" in headers[b"vary"].lower()
+    assert int(headers[b"content-length"]) == len(body)
+    page = body if near else gzip.decompress(body)
+    assert page == with_early(PAGE, ["static/js/table.js", "static/table.css", "static/js/grid.js"])
+    assert links(page) == 2
+    plain = asked(Assets(app, root), path, client=client)
+    assert (plain[1].get(b"content-encoding"), plain[2]) == (None, page)
+
+
+def test_a_page_is_never_said_to_be_the_one_that_a_browser_keeps(root: Path) -> None:
+    """What it keeps may be Streamlit's own, without the links."""
+    (root / "index.html").write_bytes(PAGE)
+    app = StaticFiles(directory=root, html=True)
+    own = asked(app, "/")[1]
+    again = {"if_none_match": own[b"etag"].decode(), "if_modified_since": own[b"last-modified"].decode()}
+    assert asked(app, "/", **again)[0] == 304, "else nothing is tested"
+    status, headers, body = asked(Assets(app, root), "/", **again)
+    assert (status, links(body)) == (200, 2)
+    assert not {b"etag", b"last-modified"} & set(headers)
+
+
+def test_a_server_that_sends_files_itself_sends_no_page(root: Path) -> None:
+    """ASGI's ``http.response.pathsend``: the page would go past."""
+    (root / "index.html").write_bytes(PAGE)
+    app = StaticFiles(directory=root, html=True)
+    offered = {"extensions": {"http.response.pathsend": {}}}
+    assert asked(app, "/", more=offered)[2] == b"", "else nothing is tested"
+    assert links(asked(Assets(app, root), "/", more=offered)[2]) == 2
+
+
 def test_packed_for_others_only(root: Path) -> None:
     app = Assets(beyond, root)
     path, plain = "/static/js/table.js", b"table();" * 100
@@ -126,11 +187,59 @@ def test_nothing_else_is_answered(root: Path, path: str) -> None:
     assert body in (PAGE, with_early(PAGE, [])) or status == 404
 
 
+def as_named(manifest: Any) -> Any:
+    manifest["table.tsx"]["imports"] += ["none", "wasm"]
+    manifest["table.tsx"]["css"] += ["static/none.css", "../secret.js", "static/notes.txt"]
+    manifest["wasm"] = {"file": "static/js/table.wasm"}
+    return manifest
+
+
+def test_of_what_a_manifest_names_only_what_is_there_is_asked_for(root: Path) -> None:
+    """A new Streamlit may name files of another ending, which are not kept."""
+    path = root / "manifest.json"
+    path.write_text(json.dumps(as_named(json.loads(path.read_text()))))
+    page = asked(Assets(beyond, root), "/")[2]
+    assert page == with_early(PAGE, ["static/js/table.js", "static/table.css", "static/js/grid.js"])
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        *(b"", b"{", b"\xff\xfe", b"[]", b"null", b"3", b'"text"'),
+        *(
+            json.dumps({"good": {"name": EARLY[0], "file": "static/js/table.js"}, "bad": part}).encode()
+            for part in (
+                *(None, [], "text", {}, {"name": EARLY[0]}, {"file": 3}, {"file": None, "name": EARLY[0]}),
+                *({"file": "a.js", "name": ["x"]}, {"file": "a.js", "name": {}}, {"file": "a.js", "css": "b.css"}),
+                *({"file": "a.js", "imports": [["good"]]}, {"file": "a.js", "imports": None}),
+                {"file": "a.js", "css": [None]},
+            )
+        ),
+    ],
+)
+def test_with_a_manifest_of_another_kind_the_board_starts_without_early_files(root: Path, manifest: bytes) -> None:
+    (root / "manifest.json").write_bytes(manifest)
+    app = Assets(beyond, root)
+    assert asked(app, "/")[2] == PAGE
+    assert asked(app, "/static/js/grid.js")[2] == b"grid();"
+
+
+def test_without_a_manifest_the_board_starts_too(root: Path) -> None:
+    (root / "manifest.json").unlink()
+    assert asked(Assets(beyond, root), "/")[2] == PAGE
+
+
+def test_imports_however_deep(root: Path) -> None:
+    parts: dict[str, Any] = {f"{i}": {"file": f"{i}.js", "imports": [f"{i + 1}"]} for i in range(5000)}
+    parts["0"]["name"] = EARLY[0]
+    assert early_files(parts, EARLY) == [f"{i}.js" for i in range(5000)]
+
+
 def test_the_installed_streamlit_has_the_parts_that_are_asked_for_early() -> None:
     import streamlit
 
     root = Path(streamlit.__file__).parent / "static"
-    manifest = json.loads((root / "manifest.json").read_text())
+    manifest = manifest_of(root / "manifest.json")
     names = {part.get("name") for part in manifest.values()}
     assert set(EARLY) <= names
     files = early_files(manifest, EARLY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,24 @@ def test_across_data_sets_by_the_store(ranked: Path) -> None:
         assert (label, overview.measure[label], overview.better[label]) == ("tiny (test)", "voc AP@0.5", True)
         assert data.overview(store, "smoke", synthetic=False).methods == []
         assert data.overview(store, "paper", synthetic=True).methods == []
+
+
+def test_what_a_later_run_has_replaced_is_not_compared_across_data_sets(ranked: Path) -> None:
+    """The last run of "a" is said to know the data: the earlier one is no longer its value, and it is named."""
+    with open_store(ranked) as store:
+        values = store.ranking_values()
+        bundle = store.bundle(int(values.loc[values["method"] == "a", "run_id"].iloc[0]))
+        arguments = {**bundle.run.arguments, "trained_on": ["tiny"]}
+        again = dataclasses.replace(bundle, run=dataclasses.replace(bundle.run, key="again", arguments=arguments))
+        store.add(again)
+        overview = data.overview(store, "paper", synthetic=False)
+        assert overview.methods == ["b", "c"]
+        assert overview.left_out == {"tiny (test)": ["a"]}
+        seed = dataclasses.replace(bundle.run, key="seed", seed=bundle.run.seed + 1)
+        run_id = store.add(dataclasses.replace(bundle, run=seed))
+        overview = data.overview(store, "paper", synthetic=False)
+        assert overview.runs["a"] == [run_id]
+        assert overview.left_out == {"tiny (test)": []}, "it has a value"
 
 
 def test_grey_levels() -> None:

@@ -171,6 +171,27 @@ def test_filter_sort_tick_and_compare(browser, serve, ranked: Path) -> None:
     titled(page, "Board")
 
 
+def test_controls_that_were_never_seen_change_nothing(browser, serve, ranked: Path) -> None:
+    """A browser draws what is in a popover when it is opened, which may be runs of the script later."""
+    page = opened(browser, f"{serve(ranked)}/?sort=title&reversed=1")
+    box = page.get_by_label("filter", exact=True)
+    for text in ("zzz", ""):
+        box.fill(text)
+        box.press("Enter")
+        settled(page)
+    heads = page.locator('[data-testid="stDataFrame"]').first.locator("th").all_text_contents()
+    page.get_by_text("Columns and order", exact=True).first.click()
+    page.wait_for_timeout(600)
+    page.keyboard.press("Escape")
+    page.wait_for_timeout(600)
+    click(page, 0, TICK)
+    settled(page)
+    assert page.locator('[data-testid="stDataFrame"]').first.locator("th").all_text_contents() == heads
+    assert "sort=title" in page.url
+    assert "reversed=1" in page.url
+    assert "column=" not in page.url
+
+
 def test_the_order_of_a_link(browser, serve, ranked: Path) -> None:
     address = serve(ranked)
     page = opened(browser, f"{address}/?sort=title&reversed=1&filter=measured&tick=5&tick=6")

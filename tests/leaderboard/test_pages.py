@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.data.reported import reported_results
 from bench.records import ReportedResultRecord
+from bench.report.comparisons import FEW
 from bench.store import open_store
 from leaderboard.app import PAGES
 
@@ -26,14 +28,34 @@ def page(request: pytest.FixtureRequest) -> str:
 
 def test_without_a_database_it_says_what_to_type(opened, workplace: Path, page: str) -> None:
     at = opened(workplace / "bench.db", page)
-    assert at.title[0].value == "Nothing is stored yet"
-    assert "bench run -m truth,jitter,merge -d neural" in at.code[0].value
+    if page == "papers":
+        assert at.title[0].value == "Reported against measured"
+    else:
+        assert at.title[0].value == "Nothing is stored yet"
+        assert at.code[0].value.startswith("bench run -m truth,jitter,merge -d neural ")
+        assert at.code[0].value.endswith("\nbench leaderboard"), "it is where commands look by themselves"
+        assert at.code[1].value.startswith("bench demo-db")
     assert not (workplace / "bench.db").exists(), "looking makes no database"
 
 
 def test_an_empty_database(opened, workplace: Path) -> None:
     open_store(workplace / "bench.db").close()
     assert opened(workplace / "bench.db").title[0].value == "Nothing is stored yet"
+
+
+def test_what_to_type_names_the_database_that_is_looked_at(opened, texts, workplace: Path) -> None:
+    at = opened(workplace / "my runs.db")
+    assert "my runs.db" in texts(at)
+    assert [line.count(" --db 'my runs.db'") for line in at.code[0].value.splitlines()] == [1, 1, 1]
+
+
+def test_printed_numbers_need_no_run(opened, workplace: Path) -> None:
+    missing, there = workplace / "none.db", workplace / "bench.db"
+    open_store(there).close()
+    for database in (missing, there):
+        table = opened(database, "papers").dataframe[0].value
+        assert {row.method for row in reported_results()} == set(table["method"])
+        assert table["measured"].isna().all()
 
 
 def test_a_file_that_is_no_database(opened, workplace: Path) -> None:
@@ -169,6 +191,18 @@ def test_what_is_chosen_goes_into_the_address(opened, ranked: Path) -> None:
     assert "sort" not in at.query_params
 
 
+def test_a_filter_that_hides_all_changes_no_columns(opened, ranked: Path) -> None:
+    at = opened(ranked)
+    before = list(at.dataframe[0].value.columns)
+    for text in ("zzz", ""):
+        at.text_input[0].set_value(text).run()
+        columns = at.multiselect(key="board/column")
+        options = [columns.options[number] for number in columns.proto.default]
+        assert len(options) == len(columns.value) > 0, "what a browser begins with that has not drawn it yet"
+    assert list(at.dataframe[0].value.columns) == before
+    assert "column" not in at.query_params
+
+
 def test_runs_that_the_address_ticks_are_compared_though_a_filter_hides_them(opened, ranked: Path) -> None:
     at = opened(ranked, tick=[5, 7, 99], filter="run 6")
     assert list(at.dataframe[0].value["title"]) == ["B"]
@@ -280,6 +314,47 @@ def test_without_the_files_the_numbers_stay(opened, ranked: Path, tmp_path: Path
     assert "the predictions of run 5 are gone" in gone.warning[0].value
 
 
+def test_black_and_white_stay_apart(opened, ranked: Path) -> None:
+    for given, kept in ((("0.5", "0.5"), (0.5, 1.5)), (("100", "100"), (99.0, 100.0)), (("3", "88.5"), (3.0, 88.5))):
+        at = opened(ranked, "images", data_root=ranked.parent / "data", run=5, contrast=list(given))
+        assert at.slider(key="images/contrast").value == kept
+    at.slider(key="images/contrast").set_value((40.0, 40.0)).run()
+    assert at.slider(key="images/contrast").value == (40.0, 41.0)
+    assert at.query_params["contrast"] == ["40", "41"]
+
+
+def test_nobody_knows_the_seed_of_a_submission(opened, texts, add_copy, ran: Path) -> None:
+    with open_store(ran) as store:
+        run_id = add_copy(store, 2, "Theirs", schedule="submitted", init="unknown", badge="submitted")
+    at = opened(ran, "images", data_root=ran.parent / "data", run=run_id)
+    shown = next(box for box in at.selectbox if box.label == "run A")
+    assert f"{run_id}: Theirs (submitted)" in shown.options
+    page = opened(ran, "run", run=run_id)
+    assert "seed" not in page.markdown[0].value
+    assert "unknown" not in [metric.value for metric in page.metric]
+
+
+def test_methods_are_called_by_their_titles(opened, texts, ranked: Path) -> None:
+    at = opened(ranked, "datasets")
+    assert sorted(at.dataframe[0].value["method"]) == ["A", "B", "C"]
+    assert sorted(at.dataframe[1].value["method"]) == ["A", "B", "C"]
+    assert sorted(at.multiselect[0].value) == ["a", "b", "c"], "a link holds names"
+
+
+def test_methods_of_one_title_are_told_apart_by_their_names(opened, add_copy, ran: Path) -> None:
+    with open_store(ran) as store:
+        bundle = store.bundle(add_copy(store, 2, "Net"))
+        same = dataclasses.replace(bundle.method, name="other", title="Net", code_hash="c" * 64)
+        store.add(dataclasses.replace(bundle, method=same, run=dataclasses.replace(bundle.run, key="c" * 64)))
+    shown = opened(ran, "datasets").dataframe[0].value["method"]
+    assert sorted(shown) == ["Net [net]", "Net [other]"]
+
+
+def test_one_point_is_no_front(opened, texts, ranked: Path) -> None:
+    """A is both the fastest and the best of what is timed."""
+    assert "than run 5: it alone is the Pareto front" in texts(opened(ranked, "speed"))
+
+
 def test_an_image_that_is_none(opened, texts, ranked: Path) -> None:
     at = opened(
         ranked, "images", data_root=ranked.parent / "data", run=5, image=PATHS, number="x", order="y", iou="nan"
@@ -310,10 +385,15 @@ def test_comparing(opened, ranked: Path) -> None:
         "IoU curves",
         "Cell size and density",
     ]
+    drawn = " ".join(str(chart.proto.spec) for chart in at.get("vega_lite_chart"))
+    for title in ("A (run 5), AP@0.5 [%]", "B (run 6), AP@0.5 [%]", "tiny, test: voc AP@0.5, a point an image"):
+        assert title in drawn
     summary = at.dataframe[0].value
     assert summary["images"].tolist() == [4, 4, 4]
     assert (summary["better"] + summary["equal"] + summary["worse"]).tolist() == [4, 4, 4]
-    shown, pairs = (frame.value for frame in part("differences").dataframe)
+    differences = part("differences")
+    assert [info.value for info in differences.info] == [f"Only 4 images: {FEW}."], "as bench compare says"
+    shown, pairs = (frame.value for frame in differences.dataframe)
     # Every interval leaves zero out, so that no two runs share a rank; the values say in which order.
     assert ((pairs["low"] > 0) | (pairs["high"] < 0)).all()
     assert pairs["told apart"].all()

@@ -6,10 +6,12 @@ import codecs
 import dataclasses
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import latexcodec  # noqa: F401 - registers the codec
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +20,7 @@ from pybtex.database import BibliographyData, parse_string
 from bench.data.cards import list_cards
 from bench.data.reported import papers
 from bench.registry import registry
-from bench.report.bibtex import bibliography
+from bench.report.bibtex import bibliography, submissions
 
 HOSTILE = [
     "A {x",
@@ -189,3 +191,19 @@ def test_bibtex_itself_reads_it(tmp_path: Path) -> None:
     done = subprocess.run(["bibtex", "x"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout
     assert "error" not in done.stdout.lower()
+
+
+def test_a_submission_without_a_paper_is_cited_by_its_author_and_year() -> None:
+    board = pd.DataFrame(
+        {
+            "title": ["My net", "Otsu", "My net"],
+            "submitted_by": ["Ada Lovelace", None, "Ada Lovelace"],
+            "started": [datetime(2026, 3, 1, tzinfo=UTC)] * 3,
+        }
+    )
+    (entry,) = parsed(bibliography(submissions(board), [])).entries.values()
+    assert (read(entry.fields["title"]), entry.fields["year"]) == ("My net", "2026")
+    assert [str(person) for person in entry.persons["author"]] == ["Lovelace, Ada"]
+    known = {"title": "My net", "authors": ["Ada Lovelace"], "year": 2026, "url": "https://example.org"}
+    (entry,) = parsed(bibliography([known, *submissions(board)], [])).entries.values()
+    assert entry.fields["url"] == "https://example.org"

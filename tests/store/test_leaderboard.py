@@ -107,6 +107,36 @@ def test_one_row_for_each_thing_that_was_measured(board: Store, make) -> None:
     assert set(board.leaderboard("cells").run_id) == {old, seed, init, code}
 
 
+def test_weights_and_ways_to_compute_do_not_hide_each_other(board: Store, make) -> None:
+    trained = add(board, make, "a", 0.3, arguments={"changed": {}})
+    given = {"init": "weights"}
+    second = add(board, make, "a", 0.5, **given, weights_sha256="2", arguments={"changed": {"weights": "2"}})
+    said = {"changed": {"weights": "3"}, "trained_on": ["cells"]}
+    third = add(board, make, "a", 0.9, **given, weights_sha256="3", arguments=said)
+    started = {"init": "start.pth", "arguments": {"changed": {"init": "4"}}}
+    fourth = add(board, make, "a", 0.4, **started)
+    fifth = add(board, make, "a", 0.2, arguments={"changed": {"compute": ["float16"]}})
+    frame = board.leaderboard("cells").set_index("run_id")
+    assert set(frame.index) == {trained, second, third, fourth, fifth}
+    assert frame.index[frame["rank"].eq(1).fillna(False)].tolist() == [second]
+    assert frame.loc[third, "badges"] == "measured, trained-on-this"
+    # What somebody says of weights, and where the file of initial ones lies, is nothing that was measured.
+    unsaid = add(board, make, "a", 0.8, **given, weights_sha256="3", arguments={"changed": {"weights": "3"}})
+    moved = add(board, make, "a", 0.4, **{**started, "init": "elsewhere/start.pth"})
+    assert set(board.leaderboard("cells").run_id) == {trained, second, unsaid, moved, fifth}
+
+
+def test_runs_of_a_store_that_does_not_know_what_was_changed(board: Store, make) -> None:
+    old = add(board, make, "a", 0.3, device="cpu")
+    weights = [add(board, make, "a", 0.5, init="weights", weights_sha256=w) for w in "xy"]
+    assert set(board.leaderboard("cells").run_id) == {old, *weights}
+    new = add(board, make, "a", 0.4, arguments={"changed": {}})
+    again = add(
+        board, make, "a", 0.6, init="weights", weights_sha256="y", arguments={"changed": {"weights": "y"}}
+    )  # fmt: skip
+    assert set(board.leaderboard("cells").run_id) == {new, weights[0], again}
+
+
 def test_lower_is_better(board: Store, make) -> None:
     for name, value in (("a", 0.4), ("b", 0.1), ("c", 0.2)):
         add(board, make, name, 0.5, results=(ResultRecord("semantic", "1", "rmse", value, "fraction", False),))

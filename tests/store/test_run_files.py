@@ -113,3 +113,31 @@ def test_a_long_log_is_cut_at_its_beginning(folder: Path) -> None:
     (text,) = files(folder).log().values()
     assert len(text) == 64 * 1024
     assert text.endswith("end")
+
+
+def test_the_logs_of_a_training(folder: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.log"
+    secret.write_text("secret")
+    for name in ("20260101_000000", "20260102_000000", "detector/20260103_000000"):
+        log = folder / "training" / name / f"{name.rpartition('/')[2]}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(f"loss of {name}")
+    (folder / "training/20260101_000000/other.log").write_text("other")
+    (folder / "training/20260104_000000").mkdir()
+    (folder / "training/20260104_000000/20260104_000000.log").symlink_to(secret)
+    found = files(folder).log()
+    assert list(found) == [
+        "log.txt",
+        "training/20260101_000000/20260101_000000.log",
+        "training/20260102_000000/20260102_000000.log",
+        "training/detector/20260103_000000/20260103_000000.log",
+    ]
+    assert found["training/detector/20260103_000000/20260103_000000.log"] == "loss of detector/20260103_000000"
+
+
+def test_of_many_logs_the_last(folder: Path) -> None:
+    for day in range(1, 8):
+        made = folder / f"training/2026010{day}_000000"
+        made.mkdir(parents=True)
+        (made / f"{made.name}.log").write_text(str(day))
+    assert list(files(folder).log().values())[1:] == ["4", "5", "6", "7"]

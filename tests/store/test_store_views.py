@@ -67,12 +67,37 @@ def test_ranking_values_leave_out_what_does_not_rank(board: Store, make) -> None
     board.add(make(2, schedule="smoke"))
     board.add(make(3, badge="control"))
     board.add(make(4, status="failed", failure_kind="error", results=()))
-    board.add(make(5, value=None))
-    last = board.add(make(6, value=0.7))
+    board.add(make(5, value=None, seed=2))
+    last = board.add(make(6, value=0.7, seed=1))
     found = board.ranking_values()
     assert found["run_id"].tolist() == [run_id, last]
     assert found[["method", "metric", "value"]].iloc[0].tolist() == ["unet-bce", "AP@0.5", 0.5]
     assert board.ranking_values("short").empty
+
+
+def test_ranking_values_are_of_the_runs_that_the_board_shows(board: Store, make) -> None:
+    def of_both() -> tuple[list[int], list[int]]:
+        shown = board.leaderboard("cells")
+        shown = shown[shown["voc/AP@0.5"].notna() & shown["complete"]]
+        return sorted(shown["run_id"]), sorted(board.ranking_values()["run_id"])
+
+    first = board.add(make("old", value=0.1, seed=1))
+    for number, fields in enumerate(
+        (
+            {"seed": 1},  # takes the place of the first
+            {"seed": 2, "init": "weights", "weights_sha256": "a", "arguments": {"changed": {"weights": "a"}}},
+            {"seed": 2, "init": "weights", "weights_sha256": "b", "arguments": {"changed": {"weights": "b"}}},
+            {"seed": 2, "complete": False},
+        )
+    ):
+        board.add(make(number, **fields))
+    assert of_both() == ([2, 3, 4], [2, 3, 4])
+    undefined = board.add(make("undefined", value=None, seed=1))
+    assert undefined in set(board.leaderboard("cells")["run_id"])
+    assert of_both() == ([3, 4], [3, 4]), "an older number does not stand in for one that is undefined"
+    board.supersede(undefined)
+    board.supersede(2)
+    assert of_both() == ([first, 3, 4], [first, 3, 4])
 
 
 def test_ranking_values_hold_submissions_and_flag_who_knows_the_data(board: Store, make) -> None:
