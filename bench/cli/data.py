@@ -84,7 +84,7 @@ def check(dataset: str, data_root: Path | None, stand_in: bool | None, page: Pat
         count = len(report.problems)
         raise DataError(
             f"{dataset}: {count} {'problem' if count == 1 else 'problems'}; the first: {report.problems[0]}",
-            "see the report",
+            f"all of it is above{'' if page is None else f', and in {page}'}",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +98,20 @@ def runs(db: str | None, dataset: str | None, method: str | None, superseded: bo
     """Every stored run, the newest first."""
     from bench.engine import stored
     from bench.report.runs import listing
-    from bench.store import open_store
+    from bench.store import NoDatabaseError, open_store
+    from bench.store.target import ENVIRONMENT_VARIABLE
 
-    with open_store(db, read_only=True) as store:
-        found = stored.listed(store, dataset=dataset, method=method, superseded=superseded)
-        rows = [listing(run) for run in found]
+    rows = []
+    try:
+        with open_store(db, read_only=True) as store:
+            found = stored.listed(store, dataset=dataset, method=method, superseded=superseded)
+            rows = [listing(run) for run in found]
+    except NoDatabaseError as error:
+        if db is not None or os.environ.get(ENVIRONMENT_VARIABLE):  # it was named
+            raise
+        options.tell(f"no runs yet: {error}", err=True)
+        if not as_json:
+            return
     _print(rows, ("run", "method", "dataset", "split", "seed", "schedule", "status", "source", "started"), {}, as_json)
 
 

@@ -29,6 +29,7 @@ def command(
     """
     from bench.engine import describe
     from bench.report.numbers import describe_plain
+    from bench.report.runs import for_people
 
     if picture is not None:
         shown = describe.picture(name, db=db, path=picture, count=images or 3, data_root=data_root)
@@ -40,4 +41,4 @@ def command(
     if images is not None:
         raise UsageError("--images says how many images a picture has", "say where to write it: --picture FILE.png")
     facts = describe.describe(name, db=db)
-    options.emit(facts) if as_json else click.echo(describe_plain(facts))
+    options.emit(facts) if as_json else click.echo(describe_plain(for_people(facts)))

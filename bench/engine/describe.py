@@ -24,6 +24,7 @@ def describe(name: str, *, db: str | None = None) -> dict[str, Any]:
 
     Raises:
         UnknownNameError: nothing is called so.
+        UsageError: it is a number, and there is no such run.
     """
     methods = registry().methods
     if name in methods:
@@ -35,6 +36,8 @@ def describe(name: str, *, db: str | None = None) -> dict[str, Any]:
     run = _run_of(name, db)
     if run is not None:
         return _run(run, db)
+    if _is_number(name):
+        raise _no_run(name)
     families = {entry.method.name for entry in methods.values()}
     raise UnknownNameError("method, data set, protocol or run", name, {*methods, *families, *card_names()})
 
@@ -102,7 +105,7 @@ def _run_of(name: str, db: str | None) -> StoredRun | None:
     Raises:
         StoreError: the database cannot be read, or there is none, and a number can name nothing but a run.
     """
-    number = name.isdecimal() and len(name) < 12
+    number = _is_number(name)
     try:
         with open_store(db, read_only=True) as store:
             return store.run(int(name) if number else name)
@@ -112,6 +115,17 @@ def _run_of(name: str, db: str | None) -> StoredRun | None:
         if number or db is not None:
             raise
         return None
+
+
+def _is_number(name: str) -> bool:
+    return name.isdecimal() and len(name) < 12
+
+
+def _expected(run: StoredRun) -> int | None:
+    """How many images the complete data set has, where its card is here and says so."""
+    if run.source != "real" or run.dataset not in card_names():
+        return None
+    return load_card(run.dataset).expected.images
 
 
 def _method(entry: MethodEntry) -> dict[str, Any]:
@@ -180,10 +194,12 @@ def _run(run: StoredRun, db: str | None) -> dict[str, Any]:
     with open_store(db, read_only=True) as store:
         bundle = store.bundle(run.id)
         latency = store.latency(run.id)
-    point = RunFiles(run).operating_point()
+        said = store.provenance(run.id)
     return {
         **listing(run),
         "images": run.n_images,
+        "images of the data set here": bundle.dataset.n_images,
+        "images of the whole data set": _expected(run),
         "results": {
             f"{r.protocol} {r.metric}": {
                 "value": r.value if r.value is not None else f"undefined: {r.reason}",
@@ -192,7 +208,7 @@ def _run(run: StoredRun, db: str | None) -> dict[str, Any]:
             }
             for r in bundle.results
         },
-        "counted from confidence": None if point is None else dataclasses.asdict(point),
+        "counted from confidence": said.arguments.get("operating_point"),
         "instances not learned from": {stage or "training": seen for stage, seen in RunFiles(run).dropped().items()},
         "latency": {phase: dataclasses.asdict(summary) for phase, summary in latency.items()},
         "provenance": {

@@ -12,8 +12,7 @@ from typing import Literal
 
 from bench.api import BenchError, MissingDependencyError
 from bench.data import data_root as resolve_root
-from bench.data.cards import list_cards
-from bench.data.dataset import real_folder
+from bench.data.overview import is_partial, overview
 from bench.engine import provenance
 from bench.engine.service import runs_folder
 from bench.registry import MethodEntry, registry
@@ -113,11 +112,17 @@ def _lacking(entry: MethodEntry) -> MissingDependencyError | None:
 
 
 def _data(root: Path) -> Iterator[Finding]:
-    cards, broken = list_cards()
-    for name, card in sorted(cards.items()):
-        folder = real_folder(card, root)
-        if folder is not None:
-            yield Finding(f"data set {name}", "ok", f"real files in {folder}")
+    rows, broken = overview(root)
+    for row in sorted(rows, key=lambda row: row.card.name):
+        card, name = row.card, row.card.name
+        if row.state in ("real", "prepared"):
+            expected = card.expected.images
+            if is_partial(row.images, expected):
+                finding = f"{row.images} of {expected} images, real files in {row.folder}"
+                yield Finding(f"data set {name}", "missing", finding, f"what is missing: bench data check {name}")
+            else:
+                counted = "" if row.images is None else f"{row.images} images, "
+                yield Finding(f"data set {name}", "ok", f"{counted}real files in {row.folder}")
         elif card.stand_in is not None:
             remedy = f"the real files: {card.url}, into {root / card.folders[0]}"
             yield Finding(f"data set {name}", "missing", "no real files: the generated stand-in is used", remedy)

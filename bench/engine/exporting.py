@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.api import OutputError, UsageError
+from bench.api import OutputError, UnknownNameError, UsageError
+from bench.metrics.registry import where_is
 from bench.records import Source
 from bench.report import stored_site
-from bench.report.bibtex import bibliography
+from bench.report.bibtex import bibliography, submissions
 from bench.report.boards import leaderboard_table
 from bench.report.tables import render
 from bench.store import Store, open_store
@@ -33,7 +34,8 @@ def board(db: str | None, *, form: str = "csv", **asked: Any) -> str:
         frame = _board(store, **asked)
         if form != "bibtex":
             return render(leaderboard_table(frame), form)
-        return bibliography(*store.cited(frame["run_id"].tolist()))
+        papers, cards = store.cited(frame["run_id"].tolist())
+        return bibliography([*papers, *submissions(frame)], cards)
 
 
 def _board(store: Store, *, dataset: str | None = None, stand_in: bool | None = None, **asked: Any) -> pd.DataFrame:
@@ -43,7 +45,13 @@ def _board(store: Store, *, dataset: str | None = None, stand_in: bool | None = 
         if not stored:
             raise UsageError("there is no finished run to export", "start with `bench run`")
         dataset = stored[0].name
-    return store.leaderboard(dataset, source=source, **asked)
+    try:
+        return store.leaderboard(dataset, source=source, **asked)
+    except UnknownNameError as error:
+        hint = where_is(error.name) if error.kind.startswith("metric of") else None
+        if hint is None:
+            raise
+        raise UsageError(error.message, hint) from None
 
 
 def site(db: str | None, folder: Path) -> int:

@@ -23,6 +23,10 @@ from bench.metrics.submission import KaggleSubmission
 
 TRUTH, PREDICTION = "--truth", "--pred"
 """What the two sides are called to the user."""
+AS_LABELS = "if these are a data set's own masks: bench data export CARD --format label-tiffs --to truth"
+"""Hint for a truth that is the raw folder of a data set."""
+ONE_SPLIT = "the truth of one split of a data set: bench data export CARD --split SPLIT --format label-tiffs --to truth"
+"""Hint for a truth that has more images than were predicted."""
 _TRUTH_FILES = {".json": "a COCO JSON"}
 _PREDICTION_FILES = {".json": "a COCO results JSON", ".csv": "a Kaggle submission"}
 """Suffix of a file that is no folder -> what it is."""
@@ -216,7 +220,8 @@ def _found(path: Path, truth: _Truth, names: Sequence[int | str], *, complete: b
         missing = [name.key for index, name in enumerate(truth.names) if index not in found]
         raise DataError(
             f"{path}: no prediction for {len(missing)} of {len(truth.names)} images, such as {missing[0]}",
-            "an image on which nothing was found needs an empty prediction",
+            "an image on which nothing was found needs an empty prediction"
+            + (f"; {ONE_SPLIT}" if truth.path.is_dir() else ""),
         )
     return found
 
@@ -305,7 +310,9 @@ class FilePairs(ImageSource):
         try:
             truth = Masks.of(self._truth.read(index))
         except DataError as error:
-            raise _with_file(TRUTH, self._truth.file(index), error) from None
+            hints = [hint for hint in (error.hint, AS_LABELS if self._truth.path.is_dir() else None) if hint]
+            hint = "; ".join(hints) or None
+            raise _with_file(TRUTH, self._truth.file(index), DataError(error.message, hint)) from None
         if not self._with_classes:
             truth = truth.of_one_class()
         try:

@@ -30,6 +30,22 @@ def predictions(run: StoredRun) -> dict[str, Instances]:
     return dict(from_record(record) for record in RunFolder(folder).predictions().read())
 
 
+def run_of(store: Store, reference: int | str) -> StoredRun:
+    """A run by its number or the beginning of its key.
+
+    Raises:
+        UsageError: no such run; the error says how runs are named.
+    """
+    try:
+        return store.run(reference)
+    except UnknownNameError:
+        which = f" --method {reference}" if reference in registry().methods else ""
+        raise UsageError(
+            f"there is no run {reference} in this database",
+            f"a run is named by its number: see `bench list runs{which}`",
+        ) from None
+
+
 def listed(
     store: Store, *, dataset: str | None = None, method: str | None = None, superseded: bool = False
 ) -> list[StoredRun]:
@@ -80,10 +96,9 @@ def rescore(store: Store, references: Sequence[int | str], data_root: Path | Non
         another version, or an UnknownNameError: its data set has no card here any more.
 
     Raises:
-        UnknownNameError: no such run.
-        UsageError: a run that failed has nothing to score, or there is no finished run.
+        UsageError: no such run, a run that failed has nothing to score, or there is no finished run.
     """
-    runs = [store.run(r) for r in references] or store.runs(status="ok")
+    runs = [run_of(store, r) for r in references] or store.runs(status="ok")
     if not runs:
         raise UsageError("there is no finished run to score", "see `bench list runs`")
     failed = [run for run in runs if run.status != "ok"]
@@ -122,10 +137,10 @@ def compared(
         data_root: folder in which the data set lies.
 
     Raises:
-        UsageError: fewer than two runs, or runs of different data set versions or splits.
+        UsageError: no such run, fewer than two, or runs of different data set versions or splits.
         DataError: the data or the predictions of a run are gone or of another version.
     """
-    runs = [store.run(r) for r in references]
+    runs = [run_of(store, r) for r in references]
     if len({run.id for run in runs}) < 2:
         raise UsageError("a comparison needs two different runs or more", "see `bench list runs`")
     failed = [run for run in runs if run.status != "ok"]

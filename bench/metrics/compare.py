@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bench.api import DataError, UsageError
 from bench.metrics.bootstrap import LEVEL, interval, resample_weights
+from bench.metrics.registry import where_is
 from bench.metrics.scoring import RESAMPLES, Evidence
 from bench.metrics.types import Scores
 
@@ -98,7 +99,8 @@ def compare(
     metric = first.results[0].metric if metric is None else metric
     if metric not in {result.metric for result in first.results}:
         raise UsageError(
-            f"protocol {protocol} has no metric {metric!r}", f"it has: {', '.join(r.metric for r in first.results)}"
+            f"protocol {protocol} has no metric {metric!r}",
+            where_is(metric) or f"it has: {', '.join(r.metric for r in first.results)}",
         )
     results = {name: scores.protocols[protocol].result(metric) for name, scores in runs.items()}
     values = {name: result.value for name, result in results.items()}

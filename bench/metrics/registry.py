@@ -61,3 +61,11 @@ def make_protocols(choice: Choice, classes: Sequence[str]) -> list[Protocol]:
     if not overrides:
         raise UsageError("no protocol was named", f"there are {', '.join(_PROTOCOLS)}, or all of them: all")
     return [protocol(name).make(params, classes) for name, params in overrides.items()]
+
+
+def where_is(metric: str) -> str | None:
+    """Which protocols have a metric, as a hint to someone who asked another one for it; None if none has."""
+    found = [made.name for made in list_protocols() if any(spec.name == metric for spec in made.metrics)]
+    if not found:
+        return None
+    return f"{metric} belongs to {' and '.join(found)}: add --protocol {found[0]}"

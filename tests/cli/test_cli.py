@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def test_dry_run_says_what_and_why(workplace: Path, cli):
         ((*RUN, "--seed", "one"), 2, "--seed 'one'"),
         ((*RUN, "--set", "nonsense"), 2, "--set 'nonsense' is not NAME=VALUE"),
         (("show", "nothing-of-this-name"), 2, "nothing-of-this-name"),
-        (("list", "runs"), 4, "there is no database"),
+        (("compare", "1", "2"), 4, "there is no database"),
         (("list", "runs", "--db", "nowhere/bench.db"), 4, "nowhere"),
         (("run", "-m", "mask_rcnn", "-d", "tiny", "--device", "cuda"), 6, "device cuda is not here"),
     ],
@@ -422,6 +423,11 @@ def test_every_exit_code_is_in_the_help(cli):
         (("export", "--to", "a", "--html", "b"), 2, "--to and --html are different exports"),
         (("show", "1", "--images", "3"), 2, "--picture FILE.png"),
         (("show", "1", "--db", "nowhere.db"), 4, "there is no database"),
+        (("list", "runs", "--db", "nowhere.db"), 4, "there is no database"),
+        (("show", "99"), 2, "there is no run '99' in this database (see `bench list runs`"),
+        (("compare", "truth", "1"), 2, "no run truth in this database (a run is named by its number: see `bench list"),
+        (("rescore", "77"), 2, "see `bench list runs`"),
+        (("export", "--metric", "PQ"), 2, "PQ belongs to panoptic: add --protocol panoptic"),
     ],
 )
 def test_more_mistakes_are_one_line(workplace: Path, cli, arguments, code: int, says: str):
@@ -497,3 +503,88 @@ def test_nothing_takes_the_place_of_a_device(tmp_path: Path):
     assert os.read(reading, 100) == b"text"
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     os.close(reading)
+
+
+def test_what_a_method_prints_is_no_result(workplace: Path):
+    folder = workplace / "methods_here"
+    folder.mkdir()
+    (folder / "chatty.py").write_text(CHATTY)
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "run", "-m", "chatty", "-d", "tiny", "--schedule", "paper", "--json"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "BENCH_METHODS": str(folder)},
+        check=True,
+    )
+    assert json.loads(done.stdout)
+    assert done.stderr.count("by Python") == done.stderr.count("by a process") == 5  # four images and a warm-up
+
+
+CHATTY = """
+import os
+from bench.api import Instances, Method, Schedule
+
+
+class Chatty(Method):
+    name = "chatty"
+    title = "Chatty"
+    trainable = False
+    scored = False
+    inits = ("none",)
+    schedules = {"paper": Schedule()}
+
+    def predict(self, image):
+        print("said by Python")
+        os.system("echo said by a process")
+        return Instances.empty(*image.shape[:2])
+"""
+
+
+# -- what is said of what is there ------------------------------------------------------------------------
+
+
+def test_no_database_yet_is_no_mistake(workplace: Path, cli, monkeypatch: pytest.MonkeyPatch):
+    code, out, err = cli("list", "runs")
+    assert (code, out) == (0, "")
+    assert err.startswith("no runs yet: ")
+    code, out, _ = cli("list", "runs", "--json")
+    assert (code, json.loads(out)["items"]) == (0, [])
+    monkeypatch.setenv("BENCH_DB", "named.db")
+    assert cli("list", "runs")[0] == 4
+
+
+def test_a_partial_download_is_named_wherever_it_is_used(workplace: Path, cli):
+    whole = sum(len(list(f.iterdir())) for f in (workplace / "data").rglob("images") if f.is_dir())
+    card = workplace / "cards" / "tiny.toml"
+    card.write_text(f"{card.read_text()}\n[expected]\nimages = 200\n")
+    code, _, err = cli("run", "-m", "truth", "-d", "tiny")
+    assert code == 0, err
+    (note,) = [line for line in err.splitlines() if line.startswith("note: ")]
+    here = int(note.split()[4])
+    assert note == f"note: tiny here has {here} images, the card expects 200: see `bench data check tiny`"
+    assert 0 < here < 200
+    assert whole in (0, here)
+    for command in (("doctor",), ("data", "list"), ("show", "1")):
+        assert f"{here} of 200" in cli(*command)[1], command
+    assert json.loads(cli("show", "1", "--json")[1])["images of the whole data set"] == 200
+    card.write_text(card.read_text().replace("images = 200", f"images = {here}"))
+    _, _, err = cli("run", "-m", "truth", "-d", "tiny", "--force")
+    assert "note: " not in err
+    assert " of " not in next(line for line in cli("data", "list")[1].splitlines() if line.startswith("tiny"))
+
+
+def test_a_run_is_shown_in_the_units_of_the_tables(workplace: Path, cli):
+    cli("run", "-m", "jitter", "-d", "tiny")
+    results = json.loads(cli("show", "1", "--json")[1])["results"]
+    name, result = next((n, r) for n, r in results.items() if r["unit"] == "fraction" and isinstance(r["value"], float))
+    out = cli("show", "1")[1]
+    assert f"{name}: {100 * result['value']:.1f} %" in out
+    assert str(result["value"]) not in out or result["value"] in (0.0, 1.0)
+
+
+def test_a_difference_of_percentages_is_in_points(workplace: Path, cli):
+    cli("run", "-m", "truth,split", "-d", "tiny")
+    _, out, _ = cli("compare", "1", "2", "--protocol", "kaggle")
+    below = out[out.index("difference") :]
+    assert " points" in below
+    assert "%" not in below.split("\n", 2)[2]

@@ -117,3 +117,19 @@ def test_an_empty_database_says_what_to_do(workplace: Path, cli):
     code, _, err = cli("export")
     assert code == 4
     assert err.startswith("error: ")
+
+
+def test_what_was_submitted_is_not_said_to_be_measured(stored: Path, cli):
+    def headings() -> str:
+        assert cli("export", "--html", "public")[0] == 0
+        return " ".join(page.read_text() for page in (stored / "public").glob("tiny-*.html"))
+
+    assert "<h2>Measured here</h2>" in headings()
+    with sqlite3.connect(stored / "bench.db") as connection:
+        connection.execute("UPDATE method_version SET origin = 'submitted' WHERE name = 'jitter'")
+    assert "<h2>Measured here, and submitted predictions scored here</h2>" in headings()
+    with sqlite3.connect(stored / "bench.db") as connection:
+        connection.execute("UPDATE method_version SET origin = 'submitted'")
+    page = headings()
+    assert "<h2>Submitted predictions, scored here</h2>" in page
+    assert "Measured here" not in page

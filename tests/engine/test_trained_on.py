@@ -48,6 +48,17 @@ def test_weights_that_know_the_data_set_are_marked_and_never_rank(weights: Path,
     assert board["rank"].isna().all()
 
 
+def test_other_weights_do_not_hide_each_other(weights: Path):
+    third = weights.with_name("third.pth")
+    third.write_text("70")
+    (plain,) = service.run_all("threshold", "tiny", schedule="paper")
+    (second,) = service.run_all("threshold", "tiny", weights=weights, schedule="paper")
+    (said,) = service.run_all("threshold", "tiny", weights=third, schedule="paper", trained_on=["tiny"])
+    with open_store(read_only=True) as store:
+        board = store.leaderboard("tiny").set_index("run_id")
+    assert board["may_rank"].to_dict() == {plain.stored.id: True, second.stored.id: True, said.stored.id: False}
+
+
 def test_what_weights_were_trained_on_is_asked_of_given_weights_only(weights: Path):
     with pytest.raises(UsageError, match="--trained-on says what given weights were trained on"):
         service.plan("threshold", "tiny", trained_on=["tiny"])

@@ -632,3 +632,18 @@ def test_an_error_within_a_folder_says_which_side_it_is_of(tmp_path, pairs):
         with pytest.raises(DataError, match=rf"^--{side} .*f1\.tif: ") as error:
             run("--truth", folders["truth"], "--pred", folders["pred"])
         assert error.value.exit_code == 3
+
+
+def test_the_own_masks_of_a_data_set_lead_to_its_export(tmp_path):
+    masks, found = tmp_path / "masks", tmp_path / "found"
+    masks.mkdir()
+    found.mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(np.zeros((20, 30, 4), np.uint8)).save(masks / f"{name}.png")
+        tifffile.imwrite(found / f"{name}.tif", np.zeros((20, 30), np.uint16))
+    said = r"\(20, 30, 4\).*bench data export CARD --format label-tiffs --to truth"
+    with pytest.raises(DataError, match=said):
+        run("--truth", masks, "--pred", found)
+    (found / "b.tif").unlink()
+    with pytest.raises(DataError, match=r"no prediction for 1 of 2 images.*bench data export CARD --split SPLIT"):
+        run("--truth", masks, "--pred", found)
