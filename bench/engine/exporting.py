@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.api import OutputError, UnknownNameError, UsageError
+from bench.api import UnknownNameError, UsageError
+from bench.data.system import write_whole
 from bench.metrics.registry import where_is
 from bench.records import Source
 from bench.report import stored_site
@@ -95,9 +96,4 @@ def write(text: str | bytes, path: Path) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(text.encode() if isinstance(text, str) else text)
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}", "name another place") from error
+    write_whole(path, text.encode() if isinstance(text, str) else text)
