@@ -2,11 +2,13 @@
 
 python -m benchmarks.learnable                          # every generator; half an hour and more on two cores
 python -m benchmarks.learnable bbbc039 dic_hela         # these cards only
-python -m benchmarks.learnable --steps 700 --train 24 --test 8
+python -m benchmarks.learnable --steps 700 --train 60 --test 16
 
 Of each card a stand-in of few images is generated, all its objects are made one class, and where the median object is
 larger than 32 pixels the images are shrunk until it is not. A small network of CALT-US, which learns where cells touch,
-is trained from random weights and held against Otsu's threshold with a watershed, by PQ.
+is trained from random weights and held against Otsu's threshold with a watershed, by PQ; the gain is the difference of
+the two over the same images, with its paired interval. Both drop what covers less than a quarter of the square of a
+small object's size (5th percentile of the training images).
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from bench.api import FitContext, Instances, ObjectStatistics, Sample, Schedule
 from bench.data import Dataset, Split, open_dataset
 from bench.data import dataset as opening
 from bench.data.cards import Card, load_card
-from bench.metrics import MetricResult, score
+from bench.metrics import Scores, compare, score
 from methods.calt_us import CALTUS
 from methods.otsu_watershed import OtsuWatershed
 
@@ -118,25 +120,35 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, object]:
         truths = [sample.instances for sample in held_back]
         task = replace(dataset.task, classes=("cell",), objects=None)
 
-        def pq(predictions: list[Instances]) -> MetricResult:
-            return score(truths, predictions, ["panoptic"]).protocols["panoptic"].result("PQ")
+        def scores(predictor: OtsuWatershed | CALTUS) -> Scores:
+            return score(truths, [predictor.predict(sample.image) for sample in held_back], ["panoptic"])
 
-        floor = OtsuWatershed(task)
-        thresholded = pq([floor.predict(sample.image) for sample in held_back])
-        settings = {"widths": WIDTHS, "crop": arguments.crop, "turns": 1, "learning_rate": arguments.learning_rate}
+        smallest = max(10, int((scale * objects.size_p05) ** 2 / 4))
+        floor = OtsuWatershed(task, OtsuWatershed.make_params("", {"min_area": smallest}))
+        thresholded = scores(floor)
+        settings = {
+            "widths": WIDTHS,
+            "crop": arguments.crop,
+            "turns": 1,
+            "learning_rate": arguments.learning_rate,
+            "min_area": smallest,
+        }
         method = CALTUS(task, CALTUS.make_params(arguments.variant, settings))
         begun = time.monotonic()
         schedule = Schedule(iterations=arguments.steps, batch_size=4)
         method.load(method.fit(seen, None, FitContext(folder / "training", schedule, "short")))
         seconds = time.monotonic() - begun
-        learned = pq([method.predict(sample.image) for sample in held_back])
+        learned = scores(method)
+    (gain,) = compare({"network": learned, "threshold": thresholded}, "panoptic", "PQ").differences
+    of_threshold, of_network = (found.protocols["panoptic"].result("PQ") for found in (thresholded, learned))
     return {
         "card": name,
         "scale": round(scale, 2),
         "train": len(seen),
         "test": len(held_back),
-        "threshold": [thresholded.value, thresholded.low, thresholded.high],
-        "network": [learned.value, learned.low, learned.high],
+        "threshold": [of_threshold.value, of_threshold.low, of_threshold.high],
+        "network": [of_network.value, of_network.low, of_network.high],
+        "gain": [gain.difference, gain.low, gain.high],
         "seconds": round(seconds),
     }
 
@@ -147,8 +159,8 @@ def main() -> None:
     parser.add_argument("cards", nargs="*", default=list(CARDS))
     parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--crop", type=int, default=160)
-    parser.add_argument("--train", type=int, default=24, help="images")
-    parser.add_argument("--test", type=int, default=8, help="images")
+    parser.add_argument("--train", type=int, default=60, help="images")
+    parser.add_argument("--test", type=int, default=16, help="images")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--variant", choices=("", "th", "wts"), default="", help="of calt_us")
     parser.add_argument("--json", action="store_true", help="a line of JSON a card")
@@ -160,14 +172,16 @@ def main() -> None:
         if arguments.json:
             print(json.dumps(row), flush=True)
         else:
-            threshold, network = (
+            threshold, network, gain = (
                 f"{100 * value:5.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-                for value, low, high in (row["threshold"], row["network"])
+                for value, low, high in (row["threshold"], row["network"], row["gain"])
             )
-            print(f"{name:14} threshold {threshold:22} network {network:22} {row['seconds']} s", flush=True)
-        if row["network"][0] <= row["threshold"][0]:
+            print(
+                f"{name:14} threshold {threshold:22} network {network:22} gain {gain:22} {row['seconds']} s", flush=True
+            )
+        if row["gain"][1] <= 0:
             lost.append(name)
-    sys.exit(f"no better than a threshold: {', '.join(lost)}" if lost else 0)
+    sys.exit(f"no better than a threshold, as far as can be told: {', '.join(lost)}" if lost else 0)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -288,6 +289,18 @@ def test_several_processes_make_the_same_files_as_one(card: Path, tmp_path: Path
     three = open_dataset("mine", tmp_path / "three", stand_in=True).folder
     assert len(digests(one)) == 16
     assert digests(one) == digests(three)
+
+
+def test_processes_follow_the_parameters_they_are_given_not_those_of_the_file(
+    card: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(synthetic, "processors", lambda: 2)
+    loaded = load_card("mine")
+    fewer = {"train": 4, "val": 1, "test": 0}
+    loaded = msgspec.structs.replace(loaded, stand_in=msgspec.structs.replace(loaded.stand_in, params=fewer))
+    folder, count = synthetic.generate(loaded, tmp_path, seed=6)
+    assert count == 5
+    assert len(digests(folder)) == 10
 
 
 def test_a_kill_half_way_is_gone_on_with(card: Path, tmp_path: Path):

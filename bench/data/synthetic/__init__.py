@@ -158,13 +158,18 @@ def _complete(folder: Path, generator: Generator) -> bool:
     return (folder / MARKER).is_file() and all(is_written(generator, i, folder) for i in generator.plan())
 
 
+def _as_words(generator: Generator) -> tuple[str, str, str]:
+    """Name, seed and parameters of a generator, for the command line of another process."""
+    return generator.name, str(generator.seed), msgspec.json.encode(generator.params).decode()
+
+
 def _generate(card: Card, generator: Generator, folder: Path, progress: Progress | None) -> None:
     plan = generator.plan()
     text = f"generating the stand-in of {card.name}"
     done = sum(is_written(generator, item, folder) for item in plan)
     workers = min(processors(), (len(plan) - done) // _WORTH_A_PROCESS)
     if workers > 1:
-        made: Iterator[Any] = run(f"{__name__}._worker", [str(card.path), str(folder), str(generator.seed)], workers)
+        made: Iterator[Any] = run(f"{__name__}._worker", [*_as_words(generator), str(card.path), str(folder)], workers)
     else:
         made = (None for item in plan if write_item(generator, item, folder))
     for _ in made:

@@ -1,15 +1,16 @@
 """One of several processes that generate a stand-in: every so many-th image of the plan.
 
-Run by :mod:`bench.data.synthetic` with a card, a folder and a seed; says a line for each image made.
+Run by :mod:`bench.data.synthetic` with a generator's name, seed and parameters (JSON), the card that they come from and
+a folder; says a line for each image made.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.data.cards import read_card
 from bench.data.synthetic import make_generator
 from bench.data.synthetic._base import write_item
 from bench.data.workers import be_worker
@@ -17,11 +18,10 @@ from bench.data.workers import be_worker
 
 def work(arguments: list[str], worker: int, workers: int, say: Callable[[str], None]) -> None:
     """Generate images ``worker``, ``worker + workers``, and so on."""
-    card = read_card(Path(arguments[0]))
-    assert card.stand_in is not None
-    generator = make_generator(card.stand_in.generator, int(arguments[2]), card.stand_in.params, card.path)
+    name, seed, params, card, folder = arguments
+    generator = make_generator(name, int(seed), json.loads(params), Path(card))
     for item in generator.plan()[worker::workers]:
-        if write_item(generator, item, Path(arguments[1])):
+        if write_item(generator, item, Path(folder)):
             say(item.stem)
 
 
