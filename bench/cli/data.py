@@ -67,10 +67,13 @@ def check(dataset: str, data_root: Path | None, stand_in: bool | None, page: Pat
     bench data check dsb2018 --html report.html --json
     """
     from bench.data import check as checking
+    from bench.data import load_card
     from bench.data.opening import announce
     from bench.data.system import write_whole
+    from bench.engine.scoring import made_protocols
     from bench.progress import reporting
 
+    made_protocols(load_card(dataset))
     announce(dataset, data_root, stand_in=stand_in)
     with reporting("checking", "image") as progress:
         opened, report = checking.open_and_check(dataset, data_root, stand_in=stand_in, progress=progress)
@@ -106,6 +109,7 @@ def prepare(dataset: str, source: Path | None, data_root: Path | None, drop_dupl
     """
     from bench.data import dataset as datasets
     from bench.data.cards import load_card
+    from bench.data.opening import say_left_out
     from bench.data.prepare import is_prepared
     from bench.data.prepare import prepare as make
     from bench.progress import reporting
@@ -117,10 +121,7 @@ def prepare(dataset: str, source: Path | None, data_root: Path | None, drop_dupl
         folder = make(card, source, root, progress, again=again, drop_duplicates=drop_duplicates)
     opened = datasets.open_dataset(dataset, root)
     options.tell(f"{what}: {folder}, {len(opened)} images, {opened.version.n_instances} instances")
-    for note in opened.notes[:20]:
-        options.tell(f"note: {note}")
-    if len(opened.notes) > 20:
-        options.tell(f"note: and {len(opened.notes) - 20} more; bench data check {dataset} --json has all")
+    say_left_out(opened)
 
 
 @command.command("download")
@@ -189,6 +190,10 @@ def show(
     from bench.data import sheet
     from bench.data.opening import open_visibly
 
+    if picture.suffix.lower() != ".png" and not picture.is_char_device():
+        raise UsageError(
+            f"--picture {picture}: a sheet is written as PNG", f"name it {picture.with_suffix('.png').name}"
+        )
     opened = open_visibly(dataset, data_root, stand_in=stand_in)
     chosen = (opened.split(split) if split else opened.everything()).limit(images, seed)
     sheet.write_sheet(picture, chosen, columns=columns, outlines=outlines)
@@ -203,10 +208,9 @@ def show(
 @click.option("--split", help="Default: the one that runs are evaluated on.")
 @click.option(
     "--overlap",
-    default="forbid",
-    show_default=True,
     metavar="POLICY",
-    help="Where a format holds no overlaps (for predictions, all but coco): forbid, or who gets the pixels.",
+    help="Where a format holds no overlaps (label-tiffs, ctc; predictions also kaggle): forbid, the default, or who "
+    "gets the pixels.",
 )
 @click.option(
     "--rle",
@@ -222,7 +226,7 @@ def export(
     form: Any,
     target: Path,
     split: str | None,
-    overlap: str,
+    overlap: str | None,
     rle: Any,
     data_root: Path | None,
     stand_in: bool | None,
@@ -239,15 +243,19 @@ def export(
     bench data export --run 3 --format coco --to run3
     bench score --truth run3/annotations.json --pred run3/results.json
     """
+    from bench.data.export import refuse_unused
+
+    refuse_unused(form, overlap, rle, predictions=run is not None)
+    policy = overlap or "forbid"
     if run is None:
-        _export_truth(dataset, form, target, split, overlap, rle, data_root, stand_in)
+        _export_truth(dataset, form, target, split, policy, rle, data_root, stand_in)
         return
     from bench.engine.exporting_predictions import export_run
 
     if dataset is not None or split is not None or stand_in is not None:
         raise UsageError("--run says the data set and the split itself", "leave out DATASET, --split and --real")
     (reference,) = options.references((run,))
-    done = export_run(reference, form, target.expanduser(), db=db, data_root=data_root, overlap=overlap, order=rle)
+    done = export_run(reference, form, target.expanduser(), db=db, data_root=data_root, overlap=policy, order=rle)
     options.tell(f"{done.folder}: predictions of run {run} for {done.images} images, {done.instances} instances")
     for note in done.notes:
         options.tell(f"note: {note}", err=True)
@@ -264,12 +272,13 @@ def _export_truth(
     stand_in: bool | None,
 ) -> None:
     from bench.data import export as exporting
-    from bench.data.opening import open_visibly
+    from bench.data.opening import open_visibly, say_left_out
     from bench.progress import reporting
 
     if dataset is None:
         raise UsageError("nothing to export is named", "name a data set, or a run by --run")
     opened = open_visibly(dataset, data_root, stand_in=stand_in)
+    say_left_out(opened)
     with reporting("exporting", "image") as progress:
         done = exporting.export(
             opened,

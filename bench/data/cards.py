@@ -2,7 +2,7 @@
 
 A card is found by its file name: ``datasets/<name>.toml`` beside the ``bench`` package in a checkout, or inside an
 installed wheel, and then in every folder that the environment variable ``BENCH_CARDS`` names. The keys are the fields
-of :class:`CardFile`; CONTRIBUTING has an example.
+of :class:`CardFile`; ``docs/add-a-data-set.md`` has an example.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -255,7 +255,16 @@ def card_folders() -> tuple[Path, ...]:
     """
     package = Path(bench.__file__).resolve().parent
     installed = package / "_datasets"
-    folders = [installed if installed.is_dir() else package.parent / "datasets"]
+    return (installed if installed.is_dir() else package.parent / "datasets", *user_folders())
+
+
+def user_folders() -> tuple[Path, ...]:
+    """The folders in ``BENCH_CARDS``: of the user's cards, and of modules that read formats of their own.
+
+    Raises:
+        DataError: it names a folder that is not there.
+    """
+    folders = []
     for entry in os.environ.get(CARDS_VARIABLE, "").split(os.pathsep):
         if not entry:
             continue
@@ -333,7 +342,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         DataError: not readable, or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
@@ -388,6 +397,11 @@ def _check(card: Card) -> None:
                     raise wrong(f"schemes.{scheme}.splits.{split}", f"no such file {card.path.parent / file}")
     if card.evaluate not in card.schemes[card.default_scheme].names:
         raise wrong("evaluate", f"the scheme {card.default_scheme!r} has no split {card.evaluate!r}")
+    if isinstance(its := card.objects, ObjectsTable):
+        if not its.size_p05 <= its.size_median <= its.size_p95:
+            raise wrong("objects", "size_p05, size_median and size_p95 do not ascend")
+        if its.per_image_median > its.per_image_max:
+            raise wrong("objects", "per_image_median is above per_image_max")
     seen: set[str] = set()
     for protocol in card.protocols:
         if protocol.name in seen:
@@ -396,17 +410,25 @@ def _check(card: Card) -> None:
     for key in ("splits", "split_instances"):
         if unknown := set(getattr(card.expected, key)) - set(card.split_names):
             raise wrong(f"expected.{key}", f"no split {min(unknown)!r}", f"there are: {', '.join(card.split_names)}")
-    from bench.data.readers import make_options  # readers lean on this module
+    for i, item in enumerate(card.downloads):
+        if PurePosixPath(item.to).is_absolute() or ".." in PurePosixPath(item.to).parts:
+            raise wrong(f"downloads[{i}].to", f"{item.to!r} leaves the folder of the data set")
+    from bench.data.readers import make_options  # readers and generators lean on this module
+    from bench.data.synthetic import make_generator
 
-    if card.stand_in is not None and card.stand_in.format is not None:
-        make_options(card.stand_in.format, card.path, "stand_in.format")
+    if card.stand_in is not None:
+        make_generator(card.stand_in.generator, card.stand_in.seed, card.stand_in.params, card.path)
+        if card.stand_in.format is not None:
+            make_options(card.stand_in.format, card.path, "stand_in.format")
     reader, options = make_options(card.format, card.path)
     if reader.names_classes(options) == bool(card.task.classes):
         problem = "the files name the classes" if card.task.classes else "no class is named"
         raise wrong("task.classes", problem, "let it be [] where the format takes the classes from the files")
 
 
-_AT = re.compile(r"^(?P<problem>.*?)(?: - at `(?:key in )?\$?(?P<path>[^`]*)`)?$", re.DOTALL)
+_AT = re.compile(r"^(?P<problem>.*?)(?: - at `(?:key` in `)?\$?(?P<path>[^`]*)`)?$", re.DOTALL)
+_NAME = re.compile(r"^Expected `str` matching regex '(?P<pattern>.*)'$")
+_VALUE = re.compile(r"^Invalid (enum )?value ")
 _UNKNOWN_FIELD = re.compile(r"^Object contains unknown field `(?P<field>.*)`$")
 _MISSING_FIELD = re.compile(r"^Object missing required field `(?P<field>.*)`$")
 
@@ -421,8 +443,22 @@ def _explain(message: str, raw: Any, kind: Any) -> tuple[str, str, str | None]:
         return _join(key, field["field"]), "unknown key", "check its spelling, or take it out"
     if field := _MISSING_FIELD.match(problem):
         return _join(key, field["field"]), "missing", "add it"
+    if (name := _NAME.match(problem)) and " `key` in " in message:
+        wrong = [k for k in _at(raw, f".{key}") or () if not re.search(name["pattern"], k)]
+        return key, f"{wrong[0]!r} cannot be a name there" if wrong else problem, "a name is of a-z, 0-9, _, - and dots"
+    if _VALUE.match(problem) and (choices := _choices(kind, key)):
+        return key, problem[:1].lower() + problem[1:], f"one of: {', '.join(choices)}"
     problem = problem.replace("`", "")
     return key, problem[:1].lower() + problem[1:], None
+
+
+def _choices(kind: Any, key: str) -> tuple[str, ...]:
+    """The texts that a key of a struct may hold, where they are few; none if that is not known."""
+    if kind is CardFile and key.startswith("schemes.") and key.endswith(".rule"):
+        return tuple(str(rule.__struct_config__.tag) for rule in (PartsRule, SeededRule, ListRule))
+    found = get_type_hints(kind).get(key) if isinstance(kind, type) else None
+    kinds = (found, *get_args(found))
+    return tuple(repr(value) for k in kinds if get_origin(k) is Literal for value in get_args(k))
 
 
 def _join(key: str, field: str) -> str:

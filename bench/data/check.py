@@ -135,6 +135,7 @@ def check(
     findings = (
         *_intact(dataset),
         *_counts(dataset, summaries),
+        *_unused(dataset),
         *_images(seen, len(everything), broken),
         *_truth(dataset, seen),
         *_duplicates(dataset),
@@ -272,6 +273,18 @@ def _counts(dataset: Dataset, summaries: Iterable[SplitSummary]) -> Iterator[Fin
     for name, count in found.items():
         if not count:
             yield Finding("note", "counts", f"the split {name} has no image here")
+
+
+def _unused(dataset: Dataset) -> Iterator[Finding]:
+    """Images in no split of any scheme, by the part of the data set on disk that they belong to."""
+    used = {image for name in dataset.split_names for image in dataset.ids_of(name)}
+    parts: dict[str, list[str]] = {}
+    for entry in dataset.everything().entries:
+        if entry.id not in used:
+            parts.setdefault(entry.part, []).append(entry.id)
+    for part, images in sorted(parts.items()):
+        of_part = f" of the part {part!r}" if part else ""
+        yield Finding("note", "counts", f"{len(images)} images{of_part} are in no split", tuple(images))
 
 
 def _images(seen: _Seen, total: int, broken: Mapping[str, BenchError]) -> Iterator[Finding]:

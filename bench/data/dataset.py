@@ -17,9 +17,10 @@ import msgspec
 
 from bench.data import splits, synthetic
 from bench.data.cards import Card, ObjectsTable, load_card
+from bench.data.folders import readable, unwrapped
 from bench.data.membership import members, superfluous
 from bench.data.prepare import PREPARED, is_prepared, prepared_folder
-from bench.data.readers import Entry, Index, Reader, open_reader
+from bench.data.readers import Entry, Index, Reader, code_of, open_reader, reader_class
 from bench.data.scan import FACTS, ImageFacts, Progress, default_cache, scan
 from bench.data.system import write_whole
 from bench.errors import BenchError, DataError, OutputError, UnknownNameError, UsageError
@@ -44,8 +45,12 @@ _data_root = data_root  # for functions that have a parameter of that name
 
 
 def real_folder(card: Card, root: Path) -> Path | None:
-    """Where the real files of a data set lie under ``root``, or None if they are not there."""
-    return next((folder for folder in _candidates(card, root) if folder.is_dir()), None)
+    """Where the real files of a data set lie under ``root``, or None if they are not there.
+
+    A folder that unpacking put around them (:func:`bench.data.folders.unwrapped`) is passed through.
+    """
+    found = next((folder for folder in _candidates(card, root) if folder.is_dir()), None)
+    return None if found is None else unwrapped(found, card.folders)
 
 
 def expected_folder(card: Card, root: Path) -> Path:
@@ -204,9 +209,11 @@ class Dataset:
         ids = self._members[scheme][plain]
         if not ids:
             filled = [n for n in self.split_names if self.ids_of(n)]
+            parts = sorted({entry.part for entry in self._entries.values() if entry.part})
             raise DataError(
                 f"{self.folder}: the split {name!r} of {self.card.name} has no image there",
-                f"splits with images: {', '.join(filled) or 'none'}",
+                f"splits with images: {', '.join(filled) or 'none'}"
+                + (f"; the files have the parts {', '.join(parts)}" if parts and not filled else ""),
             )
         groups = {i: self._entries[i].group for i in ids}
         return Split(name, self._reader, [self._entries[i] for i in ids], groups)
@@ -279,8 +286,8 @@ class Dataset:
         """Identity of this version, 64 hexadecimal digits.
 
         sha256 over, as canonical JSON: the task with its object sizes; each image by id with the hash of its
-        pixels, of its truth, and its group; and the members of every split. It does not depend on where
-        the files lie, nor on how they are encoded.
+        pixels, of its truth, and its group; and the members of every split, of the schemes that have any. It does
+        not depend on where the files lie, nor on how they are encoded.
         """
         objects = None if self._objects is None else vars(self._objects)
         content = {
@@ -288,7 +295,7 @@ class Dataset:
             "task": msgspec.to_builtins(self.card.task),
             "objects": objects,
             "images": [[f.id, f.pixels, f.truth, self._entries[i].group] for i, f in sorted(self._facts.items())],
-            "splits": self._members,
+            "splits": {scheme: of for scheme, of in self._members.items() if any(of.values())},
         }
         return hashlib.sha256(_canonical(content)).hexdigest()
 
@@ -356,9 +363,12 @@ def open_dataset(
     card = load_card(name)
     root = _checked_root(card, data_root, stand_in)
     cache = default_cache() if cache is None else Path(cache)
-    source = _source(card, root, stand_in, cache) or _generated(card, root, cache, progress)
+    with readable():
+        found = _source(card, root, stand_in, cache)
+    source = found or _generated(card, root, cache, progress)
     reader = open_reader(dict(source.format), card.path, source.folder, card.task.classes)
-    index = reader.index()
+    with readable():
+        index = reader.index()
     card.check_classes(reader.classes, source.folder)
     facts = scan(reader, index.entries, facts_file(card, source, cache), progress, broken)
     if broken:
@@ -370,6 +380,7 @@ def open_dataset(
     return Dataset(card, source, reader, index, facts, cache)
 
 
+@readable()
 def unmade_stand_in(
     name: str, data_root: Path | None = None, *, stand_in: bool | None = None, cache: Path | None = None
 ) -> UnmadeStandIn | None:
@@ -392,6 +403,8 @@ def facts_file(card: Card, source: Source, cache: Path) -> Path:
     if source.format["name"] == PREPARED:
         return source.folder / FACTS
     identity = [str(source.folder.resolve()), dict(source.format), card.task.classes]
+    if code := code_of(reader_class(source.format["name"])):
+        identity.append(code)
     key = hashlib.sha256(_canonical(identity)).hexdigest()[:16]
     return cache / "scans" / f"{card.name}-{key}.msgpack"
 

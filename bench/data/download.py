@@ -11,27 +11,28 @@ import contextlib
 import hashlib
 import http.client
 import json
+import lzma
 import os
-import shutil
+import re
 import time
 import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
+import filelock
 import msgspec
 
 from bench.data.cards import Card, DownloadTable
+from bench.data.folders import DOWNLOADS
 from bench.data.scan import Progress
 from bench.data.system import write_whole, writing
 from bench.errors import DataError, OutputError, UsageError
 
-ARCHIVES = ".downloads"
-"""Folder, in that of the data set, for archives and what is half fetched."""
 RECEIPT = "fetched.json"
 """File in it that :func:`receipt` reads."""
 _BLOCK = 1 << 18
@@ -41,6 +42,9 @@ _PAUSE = 2.0
 _TIMEOUT = 60.0
 """Seconds without a byte after which a connection is given up."""
 _BROKEN = (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError)
+_PASSING = (http.HTTPStatus.REQUEST_TIMEOUT, http.HTTPStatus.TOO_EARLY, http.HTTPStatus.TOO_MANY_REQUESTS)
+"""Answers below 500 after which a server may be asked again."""
+_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
 def download(
@@ -71,9 +75,28 @@ def download(
             f"read the terms at {card.url}, and repeat with --accept-licence if you accept them",
         )
     folder = root / card.folders[0]
-    for item in card.downloads:
-        _fetch_and_place(item, folder, progress, timeout)
+    with _alone(folder):
+        for item in card.downloads:
+            _fetch_and_place(item, folder, progress, timeout)
     return folder
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from fetching into the same folder: both would append to one file.
+
+    Raises:
+        UsageError: another is at it.
+        OutputError: the folder cannot be made.
+    """
+    try:
+        (folder / DOWNLOADS).mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(folder / DOWNLOADS / "lock", timeout=0):
+            yield
+    except filelock.Timeout:
+        raise UsageError(f"{folder}: another process is fetching it", "wait until that has ended") from None
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror}", "name another data root") from None
 
 
 def receipt(folder: Path) -> dict[str, str]:
@@ -85,7 +108,7 @@ def receipt(folder: Path) -> dict[str, str]:
     Raises:
         DataError: the file that keeps it is damaged.
     """
-    path = folder / ARCHIVES / RECEIPT
+    path = folder / DOWNLOADS / RECEIPT
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, str])
     except FileNotFoundError:
@@ -135,14 +158,14 @@ def _fetch_and_place(item: DownloadTable, folder: Path, progress: Progress | Non
             target.unlink()
             raise DataError(
                 f"{item.url}: its sha256 is {found}, at the first download it was {known}",
-                f"the owners changed it; if that is as it should be, take away {folder / ARCHIVES / RECEIPT}",
+                f"the owners changed it; if that is as it should be, take away {folder / DOWNLOADS / RECEIPT}",
             )
     if item.unpack and not unpacked.is_file():
         unpack(archive, folder / item.to, progress)
         write_whole(unpacked, b"")
     if known != found:  # once it is known to be sound
         kept = {**receipt(folder), item.url: found}
-        write_whole(folder / ARCHIVES / RECEIPT, msgspec.json.format(msgspec.json.encode(kept)))
+        write_whole(folder / DOWNLOADS / RECEIPT, msgspec.json.format(msgspec.json.encode(kept)))
 
 
 def _archive(url: str, folder: Path, recorded: Mapping[str, str]) -> Path:
@@ -151,7 +174,7 @@ def _archive(url: str, folder: Path, recorded: Mapping[str, str]) -> Path:
     It was kept under that name alone before: what lies there is taken for this archive if the receipt says that
     it was fetched, and knows no other that may have been kept there.
     """
-    own, former = _own_folder(url, folder) / _name(url), folder / ARCHIVES / _name(url)
+    own, former = _own_folder(url, folder) / _name(url), folder / DOWNLOADS / _name(url)
     if own.parent.exists() or not (former.is_file() or _unpacked(former).is_file()):
         return own
     claim = [other for other in recorded if _name(other) == _name(url) and not _own_folder(other, folder).exists()]
@@ -159,7 +182,7 @@ def _archive(url: str, folder: Path, recorded: Mapping[str, str]) -> Path:
 
 
 def _own_folder(url: str, folder: Path) -> Path:
-    return folder / ARCHIVES / hashlib.sha256(url.encode()).hexdigest()[:12]
+    return folder / DOWNLOADS / hashlib.sha256(url.encode()).hexdigest()[:12]
 
 
 def _unpacked(archive: Path) -> Path:
@@ -197,20 +220,24 @@ def fetch(
     state = target.with_name(f"{target.name}.part.json")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for attempt in range(_ATTEMPTS):
+        failures, most = 0, 0
+        while True:
             try:
                 _go_on(url, part, state, progress, timeout)
                 break
             except urllib.error.HTTPError as error:
-                if error.code < 500:
+                if error.code < 500 and error.code not in _PASSING:
+                    reason = error.reason.splitlines()[0] if error.reason else "an error without a reason"
                     raise DataError(
-                        f"{url}: the server answers {error.code} {error.reason}", "the address may be old"
+                        f"{url}: the server answers {error.code} {reason}", "the address may be old"
                     ) from None
                 problem: Exception = error
             except _BROKEN as error:
                 problem = error
-            if attempt < _ATTEMPTS - 1:
-                time.sleep(_PAUSE * attempt)
+            have = part.stat().st_size if part.is_file() else 0
+            failures, most = (1, have) if have > most else (failures + 1, most)  # a large file may break often
+            if failures < _ATTEMPTS:
+                time.sleep(_PAUSE * (failures - 1))
             else:
                 reason = " ".join(str(getattr(problem, "reason", problem)).split()) or type(problem).__name__
                 raise DataError(f"{url}: {reason}", "repeat the command: it goes on where this stopped") from None
@@ -237,20 +264,38 @@ def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> Non
         with zipfile.ZipFile(archive) as opened:
             members = [m for m in opened.infolist() if not m.is_dir()]
             for member in members:
-                if _leaves(member.filename, folder):
+                if _leaves(_path_of(member), folder):
                     raise DataError(f"{archive}: it holds the path {member.filename!r}, which leaves its folder")
             for done, member in enumerate(members, 1):
-                target = folder / PurePosixPath(member.filename)
+                target = folder / PurePosixPath(_path_of(member))
                 if not _is_unpacked(member, target):
                     with writing(target) as file, opened.open(member) as source:
-                        shutil.copyfileobj(source, file, _BLOCK)
+                        file.writelines(_blocks(source))
                 if progress:
                     progress(done, len(members), f"unpacking {archive.name}")
-    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error, lzma.LZMAError, RuntimeError) as error:
         archive.unlink(missing_ok=True)
         raise DataError(
             f"{archive}: not a sound zip archive: {error}", "repeat the command to fetch it again"
         ) from None
+
+
+def _blocks(source: IO[bytes]) -> Iterator[bytes]:
+    """What a member of an archive holds.
+
+    Raises:
+        BadZipFile: it cannot be unpacked; what cannot be written is an error of another kind.
+    """
+    try:
+        while block := source.read(_BLOCK):
+            yield block
+    except OSError as error:
+        raise zipfile.BadZipFile(str(error)) from None
+
+
+def _path_of(member: zipfile.ZipInfo) -> str:
+    """Its path in the archive, with slashes: some programs of Windows write the other ones."""
+    return member.filename.replace("\\", "/")
 
 
 def _leaves(name: str, folder: Path) -> bool:
@@ -282,36 +327,97 @@ def _go_on(url: str, part: Path, state: Path, progress: Progress | None, timeout
     """Append to ``part`` until it is complete."""
     have = part.stat().st_size if part.is_file() else 0
     mark = _mark(state) if have else None
-    request = urllib.request.Request(url, headers={"User-Agent": "cellseg-bench"})
+    request = urllib.request.Request(url, headers={"User-Agent": "cellseg-bench", "Accept-Encoding": "identity"})
     if mark is not None:
         request.add_header("Range", f"bytes={have}-")
         request.add_header("If-Range", mark)
     try:
-        response = urllib.request.urlopen(request, timeout=timeout)
+        response = urllib.request.build_opener(_Redirects).open(request, timeout=timeout)
     except urllib.error.HTTPError as error:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and mark is not None:
             part.unlink()  # the file became shorter: begin anew
             raise ConnectionError("the file changed on the server") from None
         raise
+    except ValueError as error:  # of an address that the server sent us to
+        raise DataError(f"{url}: the server sends on to an address that is none: {error}") from None
     with response:
         going_on = response.status == http.HTTPStatus.PARTIAL_CONTENT
-        begin = have if going_on else 0
-        length = response.headers.get("Content-Length")
-        total = begin + int(length) if length else 0
-        new_mark = response.headers.get("ETag") or response.headers.get("Last-Modified")
+        begin, total = _extent(response, have if mark is not None else None, mark, url, part)
         if not going_on:
+            new_mark = response.headers.get("ETag") or response.headers.get("Last-Modified")
             state.unlink(missing_ok=True)
             if new_mark is not None and not new_mark.startswith("W/"):
                 state.write_text(json.dumps(new_mark), encoding="utf-8")
         done = begin
         with part.open("ab" if going_on else "wb") as file:
-            while block := response.read(_BLOCK):
+            while block := _received(response):
                 file.write(block)
                 done += len(block)
                 if progress:
-                    progress(done, total, f"fetching {_name(url)}")
-    if total and done != total:
+                    progress(done, total or 0, f"fetching {_name(url)}")
+    if total is not None and done != total:
         raise ConnectionError(f"the connection broke after {done} of {total} bytes")
+    if not done:
+        raise ConnectionError("the server sent an empty file")
+
+
+def _extent(
+    response: http.client.HTTPResponse, asked: int | None, mark: str | None, url: str, part: Path
+) -> tuple[int, int | None]:
+    """Where in the file a server's answer begins, and how long the whole file is, None if it does not say.
+
+    Args:
+        response: of the server.
+        asked: from where on the file was asked for, None for the whole.
+        mark: of the file that was begun.
+        url: for the error.
+        part: what is here of the file; taken away where the answer does not go on with it.
+
+    Raises:
+        DataError: an answer that holds no file.
+        ConnectionError: another part of the file than was asked for, or a part of another file.
+    """
+    if response.headers.get("Content-Encoding", "identity").lower() not in ("identity", ""):
+        raise DataError(f"{url}: the server sends it packed, although it was not asked to", "fetch it with a browser")
+    length = response.headers.get("Content-Length", "")
+    size = int(length) if length.isascii() and length.isdigit() else None
+    if response.status == http.HTTPStatus.OK:
+        return 0, size
+    if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+        raise DataError(f"{url}: the server answers {response.status} {response.reason}", "the address may be old")
+    extent = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    found = response.headers.get("ETag") or response.headers.get("Last-Modified")
+    if asked is None or (extent and int(extent[1]) != asked) or found not in (None, mark):
+        part.unlink(missing_ok=True)
+        raise ConnectionError("the server sends another part of the file than it was asked for")
+    if extent and extent[2] != "*":
+        return asked, int(extent[2])
+    return asked, None if size is None else asked + size
+
+
+def _received(response: http.client.HTTPResponse) -> bytes:
+    """The next bytes of an answer.
+
+    Raises:
+        ConnectionError: they do not come; what cannot be written is an error of another kind.
+    """
+    try:
+        return response.read(_BLOCK)
+    except (TimeoutError, ConnectionError):
+        raise
+    except OSError as error:
+        raise ConnectionError(f"the connection broke: {error.strerror or error}") from None
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Goes where a server sends it, by http and https only, and from https to https only."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        """The request to the new address."""
+        here, there = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
+        if there not in ("http", "https") or (here == "https" and there == "http"):
+            raise urllib.error.HTTPError(req.full_url, code, f"and sends on to {newurl}", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def _mark(state: Path) -> str | None:

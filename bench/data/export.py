@@ -86,6 +86,25 @@ class Exported:
     notes: tuple[str, ...]
 
 
+def refuse_unused(form: Format, overlap: str | None, order: Order | None, *, predictions: bool) -> None:
+    """Raise where a choice that the user made decides nothing in a format.
+
+    Args:
+        form: one of :data:`FORMATS`.
+        overlap: the policy that was asked for, or None.
+        order: of the pixels that was asked for, or None.
+        predictions: whether predictions are written, not truth: submissions to Kaggle must not overlap, truth may.
+
+    Raises:
+        UsageError: it decides nothing.
+    """
+    if order is not None and form != "kaggle":
+        raise UsageError(f"--rle {order} decides nothing in {form}", "it says how a Kaggle table counts; leave it out")
+    if overlap is not None and (form == "coco" or (form == "kaggle" and not predictions)):
+        what = form if form == "coco" else "a table of truth"
+        raise UsageError(f"--overlap {overlap} decides nothing: {what} holds overlaps as they are", "leave it out")
+
+
 def export(
     dataset: Dataset,
     split: Split,
@@ -305,7 +324,7 @@ class _Tally:
         self.images = self.instances = 0
         self.notes: list[str] = []
         self._total, self._progress = total, progress
-        self._crowds = self._overlapping = self._pixels = self._vanished = 0
+        self._crowds = self._without_pixels = self._overlapping = self._pixels = self._vanished = 0
 
     def count(self, images: Iterator[Annotated]) -> Iterator[Annotated]:
         """The same images."""
@@ -322,12 +341,18 @@ class _Tally:
                 self._progress(done, self._total, "writing")
 
     def flat(self, images: Iterator[Annotated], overlap: str | None) -> Iterator[Annotated]:
-        """The same without crowd regions; ``overlap`` is the policy by which a writer resolves overlaps, if it does."""
+        """The same without crowd regions and what has no pixel.
+
+        ``overlap`` is the policy by which a writer resolves overlaps, if it does.
+        """
         for image in self.count(images):
             its = image.instances
             if its.crowd.any():
                 self._crowds += int(its.crowd.sum())
                 its = its.take(~its.crowd)
+            if (empty := its.areas == 0).any():
+                self._without_pixels += int(empty.sum())
+                its = its.take(~empty)
             if overlap not in (None, "forbid"):
                 self._compare(its, its.without_overlap(overlap))
             yield replace(image, instances=its)
@@ -343,6 +368,8 @@ class _Tally:
         told = list(self.notes)
         if self._crowds:
             told.append(f"{self._crowds} crowd regions are left out: only COCO tells them from instances")
+        if self._without_pixels:
+            told.append(f"{self._without_pixels} instances without a pixel are left out: only COCO holds such")
         if self._overlapping:
             gone = f", {self._vanished} instances vanished by it" if self._vanished else ""
             given = f"{self._pixels} pixels were given to one of them"

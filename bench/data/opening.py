@@ -32,6 +32,15 @@ def open_visibly(name: str, data_root: Path | None = None, *, stand_in: bool | N
     return opened
 
 
+def say_left_out(opened: Dataset, most: int = 20) -> None:
+    """Say what was left out of the files of a data set, at most so many lines of it, and who says the rest."""
+    name = opened.card.name
+    for note in opened.notes[:most]:
+        say(f"note: {name}: {note}")
+    if (more := len(opened.notes) - most) > 0:
+        say(f"note: {name}: and {more} more; `bench data check {name} --json` has all")
+
+
 def announce(name: str, data_root: Path | None = None, *, stand_in: bool | None = None) -> None:
     """Say that a stand-in has to be generated, if that is so."""
     unmade = unmade_stand_in(name, data_root, stand_in=stand_in)

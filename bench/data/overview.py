@@ -9,6 +9,7 @@ from typing import Any, Literal
 from bench.data import synthetic
 from bench.data.cards import Card, list_cards
 from bench.data.dataset import SYNTHETIC, Source, data_root, facts_file, real_source
+from bench.data.folders import readable
 from bench.data.prepare import PREPARED
 from bench.data.scan import default_cache, kept_facts
 from bench.errors import BenchError
@@ -58,6 +59,7 @@ def images_of_expected(images: int | None, expected: int | None) -> str:
     return f"{images} of {expected}" if is_partial(images, expected) else str(images)
 
 
+@readable()
 def examine(given: Path | None = None) -> Overview:
     """What is under the data root: the one given, else that of the environment, else ``./data``."""
     root = data_root(given).absolute()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import os
 import shutil
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.data.cards import Card, read_card
+from bench.data.folders import readable, unwrapped
 from bench.data.membership import superfluous
 from bench.data.readers import Entry, Index, Reader, open_reader
 from bench.data.readers.prepared import (
@@ -66,7 +68,8 @@ def prepare(
 ) -> Path:
     """Read a download once and write it in the compact form.
 
-    Every image is decoded and every mask checked. Image files are linked where the file system can, else copied. The
+    Every image is decoded and every mask checked. Image files are linked where the file system can, else copied; those
+    that only their own reader reads are written anew, pixel for pixel. The
     result is there whole or not at all; one that was there before stays until then, and comes back where a kill had
     just moved it aside.
 
@@ -87,10 +90,12 @@ def prepare(
         DataError: a broken download.
         OutputError: the result cannot be written.
     """
-    if source.is_file():
-        raise DataError(f"{source}: a file, not a folder", "unpack it, and name the folder")
-    if not source.is_dir():
-        raise DataError(f"{source}: no such folder", f"name the folder of the download of {card.name}")
+    with readable():
+        if source.is_file():
+            raise DataError(f"{source}: a file, not a folder", "unpack it, and name the folder")
+        if not source.is_dir():
+            raise DataError(f"{source}: no such folder", f"name the folder of the download of {card.name}")
+        source = unwrapped(source, card.folders)
     folder = prepared_folder(card, root)
     if not again and _is_there(folder, drop_duplicates):
         return folder
@@ -195,7 +200,8 @@ def _work(arguments: list[str], worker: int, workers: int, say: Callable[[str], 
     """Read images ``worker``, ``worker + workers``, and so on, into a part of the result."""
     card, source, folder = read_card(Path(arguments[0])), Path(arguments[1]), Path(arguments[2])
     reader = open_reader(card.format, card.path, source, card.task.classes)
-    index = reader.index()
+    with readable():
+        index = reader.index()
     card.check_classes(reader.classes, source)
     part = _Part(reader.classes, index.notes, [], [], [], [], [])
     target = folder / f"{_PART}-{worker}"
@@ -210,7 +216,8 @@ def _read(reader: Reader, entry: Entry, source: Path, folder: Path, part: _Part)
     """Add one image to a part; its masks."""
     image = reader.image(entry)
     truth = reader.truth(entry, *image.shape[:2])
-    file = _place(entry.image, source, folder)
+    readable_by_all = type(reader).image is Reader.image
+    file = _place(entry.image, source, folder) if readable_by_all else _written(entry, image, folder)
     its = truth.instances
     count = None if its is None else len(its)
     facts = facts_of(entry, "", image, truth)
@@ -223,6 +230,19 @@ def _read(reader: Reader, entry: Entry, source: Path, folder: Path, part: _Part)
         part.class_ids += its.class_ids.tolist()
         part.crowd += its.crowd.tolist()
         yield from its.rles
+
+
+def _written(entry: Entry, image: NDArray[Any], folder: Path) -> str:
+    """Write the pixels of an image whose file only its own reader reads; the path in the prepared folder."""
+    import tifffile
+
+    name = f"{entry.image.stem}-{hashlib.sha256(entry.id.encode()).hexdigest()[:8]}.tif"
+    content = io.BytesIO()
+    colour = "rgb" if image.ndim == 3 and image.shape[2] in (3, 4) else "minisblack"
+    planes = "contig" if image.ndim == 3 else None
+    tifffile.imwrite(content, image, photometric=colour, planarconfig=planes, compression="zlib", metadata=None)
+    write_whole(folder / "images" / name, content.getvalue())
+    return f"images/{name}"
 
 
 def _place(image: Path, source: Path, folder: Path) -> str:

@@ -94,7 +94,7 @@ def read_list(path: Path) -> tuple[str, ...]:
         DataError: the file cannot be read, or an id comes twice.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as a list of images: {error}") from error
     ids = [line.strip() for line in lines if line.strip() and not line.startswith("#")]

@@ -9,11 +9,10 @@ from typing import Any
 from bench.api import UsageError
 from bench.data.export import Exported, Format, export_predictions
 from bench.data.kaggle_rle import Order
-from bench.engine.stored import predictions
+from bench.engine.stored import files_of, run_of
 from bench.progress import reporting
 from bench.report.stored_runs import opened
 from bench.store import open_store
-from bench.store.files import RunFiles
 
 
 def export_run(
@@ -41,16 +40,16 @@ def export_run(
         order: how a Kaggle table counts pixels.
 
     Raises:
-        UnknownNameError: no such run.
-        UsageError: the run failed and has no predictions, or what ``export_predictions`` raises.
+        UsageError: no such run, one that failed and has no predictions, or what ``export_predictions`` raises.
         DataError: the predictions or the data set are gone, damaged or of another version.
         OutputError: a file cannot be written.
     """
     with open_store(db, read_only=True) as store:
-        run = store.run(reference)
-    if run.status != "ok":
-        raise UsageError(f"run {run.id} failed: it has no predictions to export", "see `bench list runs`")
-    found = predictions(run)
+        run = run_of(store, reference)
+        if run.status != "ok":
+            raise UsageError(f"run {run.id} failed: it has no predictions to export", "see `bench list runs`")
+        files = files_of(store, run)
+    found = files.predictions()
     dataset = opened(run, data_root)
     split = dataset.split(run.split).take(list(found))
     generated = ", generated images and no microscopy" if dataset.source == "synthetic" else ""
@@ -61,7 +60,7 @@ def export_run(
         "badge": run.badge,
         "submitted_by": run.submitted_by,
     }
-    point = RunFiles(run).operating_point()
+    point = files.operating_point()
     if point is not None:
         made_by["counted_from_confidence"] = point.min_score
     if point is not None and form != "coco":

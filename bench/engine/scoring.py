@@ -6,13 +6,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from bench.api import DataError, Instances
+from bench.api import DataError, Instances, UsageError
 from bench.data import Dataset, Split
 from bench.data.cards import Card
-from bench.engine import folder as files
 from bench.engine import timing
-from bench.engine.folder import RunFolder
-from bench.metrics import MetricResult, ProtocolScores, Scorer
+from bench.metrics import MetricResult, Protocol, ProtocolScores, Scorer, make_protocols
 from bench.metrics.evidence import measure, named
 from bench.progress import reporting
 from bench.records import ImageResultRecord, ResultRecord, metric_of_part
@@ -21,6 +19,18 @@ from bench.records import ImageResultRecord, ResultRecord, metric_of_part
 def protocols_of(card: Card) -> dict[str, Mapping[str, Any]]:
     """The protocols that a data set reports, with their parameters; the first one ranks."""
     return {protocol.name: protocol.params for protocol in card.protocols}
+
+
+def made_protocols(card: Card) -> list[Protocol]:
+    """The protocols that a data set reports, ready to score.
+
+    Raises:
+        DataError: the card names a protocol or a parameter that there is not.
+    """
+    try:
+        return make_protocols(protocols_of(card), card.task.classes)
+    except UsageError as error:
+        raise DataError(f"{card.path}: protocols: {error.message}", error.hint) from None
 
 
 def parts_of(dataset: Dataset, split: str) -> dict[str, frozenset[str]]:
@@ -40,44 +50,46 @@ def parts_of(dataset: Dataset, split: str) -> dict[str, frozenset[str]]:
 
 
 def score_run(
-    job_name: str, card: Card, split: Split, run: RunFolder, parts: Mapping[str, Collection[str]] | None = None
+    label: str,
+    card: Card,
+    split: Split,
+    predictions: Mapping[str, Instances],
+    min_score: float | None,
+    parts: Mapping[str, Collection[str]],
 ) -> tuple[tuple[ResultRecord, ...], tuple[ImageResultRecord, ...]]:
-    """Every protocol of the card over the predictions of a run, from its operating point on where one was chosen.
+    """Every protocol of the card over the predictions of a run.
 
     Args:
-        job_name: for progress.
+        label: of the run, for progress and messages.
         card: of the data set.
         split: the images that were predicted.
-        run: with a prediction for every image of ``split``.
+        predictions: by image, one for every image of ``split``.
+        min_score: of the run's operating point; None where every detection counts.
         parts: image ids by name, see :func:`parts_of`. Each of them that has images gets numbers of its own, those of
             single classes aside, under names made by :func:`bench.records.metric_of_part`.
 
     Raises:
-        DataError: an image has no prediction, or the journal is damaged.
+        DataError: an image has no prediction.
     """
-    predictions = {record["id"]: record for record in run.predictions().read()}
     missing = [image_id for image_id in split.ids if image_id not in predictions]
     if missing:
-        raise DataError(f"{run.path}: {len(missing)} images have no prediction, such as {missing[0]}", "run again")
-    point = run.operating_point()
-    min_score = None if point is None else point.min_score
+        raise DataError(f"{label}: {len(missing)} images have no prediction, such as {missing[0]}", "run again")
     scorer = Scorer(protocols_of(card), classes=card.task.classes)
     scorers = {
         part: Scorer(protocols_of(card), classes=card.task.classes, images=False)
-        for part, ids in (parts or {}).items()
+        for part, ids in parts.items()
         if not set(ids).isdisjoint(split.ids)
     }
-    with reporting(f"scoring {job_name}", "image") as report:
+    with reporting(f"scoring {label}", "image") as report:
         for count, sample in enumerate(split, start=1):
-            _, found = files.from_record(predictions[sample.id])
             truth = sample.instances if sample.instances is not None else Instances.empty(*sample.shape)
             try:
-                evidence = measure(scorer.protocols, sample.id, truth, found, sample.group, min_score)
+                evidence = measure(scorer.protocols, sample.id, truth, predictions[sample.id], sample.group, min_score)
             except DataError as error:
                 raise named(sample.id, error) from None
             scorer.put(evidence)
             for part, of_part in scorers.items():
-                if sample.id in (parts or {})[part]:
+                if sample.id in parts[part]:
                     of_part.put(evidence)
             report(count, len(split), "")
     scores = scorer.result()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,7 +167,7 @@ def test_prepare_without_duplicates(workplace: Path, data):
     code, out, err = data("prepare", "tiny", "--drop-duplicates")
     assert code == 0, err
     assert "10 images" in out
-    assert "note: train3: the same image as test0, left out" in out
+    assert "note: tiny: train3: the same image as test0, left out" in err
     assert not (workplace / "data" / "prepared" / "tiny" / "images" / "train" / "images" / "train3.png").exists()
     assert data("check", "tiny")[0] == 0
 
@@ -334,6 +335,35 @@ def test_export_there_and_back(workplace: Path, data, form: str, more: tuple[str
         assert sorted(np.packbits(m).tobytes() for m in masks) == as_masks(expected[entry.id])
 
 
+@pytest.mark.parametrize(
+    ("to", "says"),
+    [
+        ('name = "vocc"', "unknown protocol 'vocc' (did you mean voc"),
+        ('name = "voc"\nparams = { tresholds = [0.5] }', "protocol voc has no parameter 'tresholds'"),
+        ('name = "voc"\nparams = { thresholds = "a" }', "'a' does not fit parameter 'thresholds'"),
+    ],
+)
+def test_check_says_which_card_names_a_protocol_that_there_is_not(workplace: Path, data, to: str, says: str):
+    card = workplace / "cards" / "tiny.toml"
+    card.write_text(re.sub(r"(?s)\[\[protocols\]\].*?(?=\n\[|\Z)", "", card.read_text()) + f"\n[[protocols]]\n{to}\n")
+    code, _, err = data("check", "tiny")
+    assert code == 3
+    assert "tiny.toml: protocols: " in the_error(err)
+    assert says in the_error(err)
+
+
+def test_what_was_left_out_when_reading_is_said(workplace: Path, data):
+    labels = workplace / "data" / "tiny" / "test" / "labels"
+    for i in range(30):
+        (labels / f"lonely{i:02d}.png").write_bytes((labels / "test0.png").read_bytes())
+    code, _, err = data("export", "tiny", "--format", "coco", "--to", "out")
+    assert code == 0
+    told = [line for line in err.splitlines() if line.startswith("note:")]
+    assert told[0].endswith("lonely00.png: a label image without an image, left out")
+    assert len(told) == 21
+    assert told[-1] == "note: tiny: and 10 more; `bench data check tiny --json` has all"
+
+
 def test_what_export_loses_is_said(workplace: Path, data):
     labels = workplace / "data" / "tiny" / "labels2" / "test"
     write_card(workplace, 'classes = ["cell"]', 'classes = ["cell", "nucleus"]')
@@ -375,6 +405,21 @@ def test_what_export_loses_is_said(workplace: Path, data):
         (("export", "tiny", "--format", "coco", "--to", "data"), 2, "data: there is something already"),
         (("export", "tiny", "--format", "kaggle", "--to", "new"), 2, "--rle row or --rle column"),
         (("export", "tiny", "--format", "ctc", "--to", "new", "--overlap", "mine"), 2, "unknown overlap policy"),
+        (
+            ("export", "tiny", "--format", "coco", "--to", "new", "--overlap", "score"),
+            2,
+            "--overlap score decides nothing",
+        ),
+        (
+            ("export", "tiny", "--format", "kaggle", "--rle", "row", "--to", "new", "--overlap", "score"),
+            2,
+            "table of truth",
+        ),
+        (("export", "tiny", "--format", "coco", "--to", "new", "--rle", "row"), 2, "--rle row decides nothing in coco"),
+        (("export", "--run", "1", "--format", "ctc", "--to", "new", "--rle", "row"), 2, "decides nothing in ctc"),
+        (("export", "--run", "1", "--format", "coco", "--to", "new", "--overlap", "index"), 2, "decides nothing: coco"),
+        (("show", "tiny", "--picture", "a.xyz"), 2, "--picture a.xyz: a sheet is written as PNG (name it a.png)"),
+        (("show", "tiny", "--picture", "sheet"), 2, "name it sheet.png"),
         (("export", "tiny", "--format", "coco", "--to", "/proc/new"), 7, "/proc"),
         (("show", "tiny", "--picture", "/proc/a.png"), 7, "/proc/a.png: cannot be written"),
         (("check", "tiny", "--html", "/proc/a.html"), 7, "/proc/a.html: cannot be written"),

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from bench.data.cards import card_folders, card_names, list_cards, load_card, read_card
+from bench.data.overview import overview
 from bench.data.readers import reader_class
 from bench.data.synthetic import make_generator
 from bench.errors import DataError, UnknownNameError
 
+OBJECTS = "[objects]\nsize_p05 = 10\nsize_median = 20\naspect_p95 = 2\nper_image_median = 3\n"
 OURS = ("bbbc039", "dsb2018", "neural", "usiigaci")
 
 
@@ -116,6 +118,16 @@ def test_several_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, write_
         ('name = "voc"', 'name = "voc"\n[expected]\nsplits = { all = 3 }', "expected.splits: no split 'all'"),
         ('name = "voc"', 'name = "voc"\n[objects]\nsize_median = "big"', "objects"),
         ('name = "voc"', 'name = "voc"\n[stand_in]\nseed = 2', "stand_in.generator: missing"),
+        ('name = "voc"', 'name = "voc"\n[stand_in]\ngenerator = "x"', "stand_in.generator: unknown generator 'x'"),
+        ('name = "voc"', 'name = "voc"\n[stand_in]\ngenerator = "neural"\nparams.x = 1', "stand_in.params.x: unknown"),
+        ('name = "voc"', 'name = "voc"\n[[downloads]]\nurl = "https://x/y"\nto = "../y"', "downloads.*to: '../y' le"),
+        ('name = "voc"', 'name = "voc"\n[[downloads]]\nurl = "https://x/y"\nto = "/y"', "downloads.*to: '/y' leaves"),
+        ("test = 0.25", '"Te st" = 0.25', "schemes.seeded.splits: 'Te st' cannot be a name there"),
+        ('rule = "seeded"', 'rule = "dice"', r".*\(one of: parts, seeded, lists\)"),
+        ('name = "label_pairs"', 'name = "label_pairs"\ndecode = "magic"', "format.decode: .*one of: 'ids'"),
+        ('name = "voc"', f'name = "voc"\n{OBJECTS}size_p95 = 15\nper_image_max = 9', "objects: .* do not ascend"),
+        ('name = "voc"', f'name = "voc"\n{OBJECTS}size_p95 = 25\nper_image_max = 2', "objects: per_image_median is"),
+        ("[task]", 'objects = "measurd"\n[task]', "objects: invalid enum value 'measurd' .*one of: 'measured'"),
     ],
 )  # fmt: skip
 def test_a_fault_is_named_by_file_and_key(write_card: Callable[..., Path], before: str, after: str, complaint: str):
@@ -127,6 +139,22 @@ def test_a_fault_is_named_by_file_and_key(write_card: Callable[..., Path], befor
         read_card(path)
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 3
+
+
+def test_a_card_as_windows_saves_it(write_card: Callable[..., Path]):
+    path = write_card("mine")
+    as_it_was = read_card(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_card(path) == as_it_was
+
+
+def test_a_stand_in_that_nobody_makes_does_not_hide_the_others(write_card: Callable[..., Path]):
+    path = write_card("mine")
+    path.write_text(path.read_text() + '\n[stand_in]\ngenerator = "nobody"\n')
+    cards, broken = list_cards()
+    assert set(OURS) <= set(cards)
+    assert "stand_in.generator: unknown generator 'nobody'" in str(broken["mine"])
+    assert "mine" in overview(path.parent)[1]
 
 
 def test_a_size_that_is_no_number(write_card: Callable[..., Path]):

@@ -20,6 +20,14 @@ from bench.data.sheet import OUTLINES, contact_sheet, outlined
 from bench.errors import DataError
 from bench.instances import Instances, Sample
 
+PARTS = """
+[format]
+name = "label_pairs"
+images = ["{part}/images/{stem}.png"]
+labels = ["{part}/labels/{stem}.png"]
+"""
+SEEDED = 'rule = "seeded"\nseed = 1\nsplits = { train = 0.5, val = 0.25, test = 0.25 }'
+
 
 def findings(report: Report, topic: str) -> list[str]:
     return [f"{f.level}: {f.text}" for f in report.findings if f.topic == topic]
@@ -55,6 +63,21 @@ def test_a_report(mine: Path):
     train = report.splits[0]
     assert (train.name, train.images, train.annotated, train.instances) == ("train", 4, 4, 20)
     assert (train.least, train.median, train.most) == (5, 5.0, 5)
+
+
+def test_images_that_no_split_uses(tmp_path: Path, write_card: Callable[..., Path], cells: NDArray[np.uint16]):
+    path = write_card("mine", format=PARTS)
+    path.write_text(path.read_text().replace(SEEDED, 'rule = "parts"\nsplits = { train = ["train"], test = ["test"] }'))
+    for part in ("train", "test", "validation"):
+        for kind in ("images", "labels"):
+            target = tmp_path / "mine" / part / kind / f"{part}.png"
+            target.parent.mkdir(parents=True)
+            Image.fromarray(cells.astype(np.uint8)).save(target)
+    said = findings(check(open_dataset("mine", tmp_path)), "counts")
+    assert "note: 1 images of the part 'validation' are in no split" in said
+    path.write_text(path.read_text().replace('["train"]', '["trian"]').replace('["test"]', '["tset"]'))
+    with pytest.raises(DataError, match="with images: none; the files have the parts test, train, validation"):
+        open_dataset("mine", tmp_path).split()
 
 
 def test_what_is_wrong_with_images(mine: Path, cards: Path, cells: NDArray[np.uint16]):

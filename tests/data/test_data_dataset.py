@@ -317,6 +317,15 @@ def test_any_change_is_another_version(mine: Path, what: str, write_card: WriteC
     assert open_dataset("mine", mine).content_hash != before
 
 
+def test_a_scheme_without_an_image_is_no_change(mine: Path, cards: Path):
+    before = open_dataset("mine", mine).content_hash
+    card = cards / "mine.toml"
+    card.write_text(card.read_text() + '\n[schemes.elsewhere]\nrule = "parts"\nsplits = { other = ["nowhere"] }\n')
+    changed = open_dataset("mine", mine)
+    assert "elsewhere/other" in changed.split_names
+    assert changed.content_hash == before
+
+
 def test_relabelling_is_no_change(mine: Path):
     before = open_dataset("mine", mine).content_hash
     path = mine / "mine" / "labels" / "im03.png"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import http.client
 import http.server
 import io
 import threading
+import urllib.error
+import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,7 +118,7 @@ def test_broken_connections_are_gone_on_with(server: Server, tmp_path: Path):
 
 def test_a_later_call_goes_on_where_the_first_one_stopped(server: Server, tmp_path: Path):
     server.files["a.bin"] = CONTENT
-    server.break_after = [100_000] * 4
+    server.break_after = [100_000] * 4 + [0] * 3
     with pytest.raises(DataError, match=r"a\.bin: .*after 400000 of 1024000 bytes .*goes on where this stopped"):
         fetch(server.url("a.bin"), tmp_path / "a.bin")
     assert not (tmp_path / "a.bin").exists()
@@ -126,7 +130,7 @@ def test_a_later_call_goes_on_where_the_first_one_stopped(server: Server, tmp_pa
 @pytest.mark.parametrize("other", [CONTENT[::-1], CONTENT[:50_000]])
 def test_a_file_that_changed_on_the_server_is_begun_anew(server: Server, tmp_path: Path, other: bytes):
     server.files["a.bin"] = CONTENT
-    server.break_after = [100_000] * 4
+    server.break_after = [100_000] + [0] * 3
     with pytest.raises(DataError):
         fetch(server.url("a.bin"), tmp_path / "a.bin")
     server.files["a.bin"] = other
@@ -218,6 +222,142 @@ def test_a_file_of_the_same_size_and_other_content_is_unpacked_again(tmp_path: P
     assert (tmp_path / "out" / "same").stat().st_ino == before
 
 
+def test_paths_as_programs_of_windows_write_them(tmp_path: Path):
+    (tmp_path / "a.zip").write_bytes(zipped({"images\\a.tif": b"1"}))
+    unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert (tmp_path / "out" / "images" / "a.tif").read_bytes() == b"1"
+    (tmp_path / "b.zip").write_bytes(zipped({"..\\a.tif": b"1"}))
+    with pytest.raises(DataError, match="which leaves its folder"):
+        unpack(tmp_path / "b.zip", tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_an_archive_whose_content_is_damaged(tmp_path: Path, kind: int):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", kind) as archive:
+        archive.writestr("a", CONTENT[:5000])
+        size = archive.infolist()[0].compress_size
+    damaged = bytearray((tmp_path / "a.zip").read_bytes())
+    damaged[31 : 31 + size] = b"\xff" * size
+    (tmp_path / "a.zip").write_bytes(damaged)
+    with pytest.raises((DataError, OutputError)) as caught:
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert "a.zip: not a sound zip archive" in str(caught.value)
+    assert not (tmp_path / "out" / "a").exists()
+
+
+# -- servers that do not keep to the rules ---------------------------------------------------------------
+
+
+Answer = Callable[[http.server.BaseHTTPRequestHandler, int | None], None]
+
+
+def answer(
+    handler: http.server.BaseHTTPRequestHandler, code: int, body: bytes = b"", cut: int | None = None, **headers: str
+) -> None:
+    handler.send_response(code)
+    for name, value in ({"Content_Length": str(len(body)), "ETag": '"e"'} | headers).items():
+        handler.send_header(name.replace("_", "-"), value)
+    handler.end_headers()
+    handler.wfile.write(body[:cut])
+
+
+def part(handler: http.server.BaseHTTPRequestHandler, begin: int, end: int, tag: str = '"e"') -> None:
+    extent = f"bytes {begin}-{end - 1}/{len(CONTENT)}"
+    answer(handler, 206, CONTENT[begin:end], Content_Range=extent, ETag=tag)
+
+
+def begins_and_then(then: Answer) -> Answer:
+    """The whole file is cut off after 300,000 bytes; then something else comes."""
+
+    def both(handler: http.server.BaseHTTPRequestHandler, begin: int | None) -> None:
+        if begin is None:
+            answer(handler, 200, CONTENT, cut=300_000)
+        else:
+            then(handler, begin)
+
+    return both
+
+
+@pytest.fixture
+def odd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], str]]:
+    """Starts a server with one answer for everything; gives the address of a file."""
+    monkeypatch.setattr(room, "_PAUSE", 0.01)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    running: list[http.server.ThreadingHTTPServer] = []
+
+    def start(reply: Answer) -> str:
+        class Odd(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked = self.headers.get("Range")
+                with contextlib.suppress(ConnectionError):
+                    reply(self, None if asked is None else int(asked.removeprefix("bytes=").rstrip("-")))
+
+            def log_message(self, format: str, *arguments: object) -> None:
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Odd)
+        server.daemon_threads = True
+        running.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_address[1]}/a.bin"
+
+    yield start
+    for server in running:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        begins_and_then(lambda h, begin: part(h, begin, min(begin + 200_000, len(CONTENT)))),  # no more at once
+        begins_and_then(lambda h, begin: answer(h, 206, CONTENT[begin:], Content_Range=f"bytes {begin}-1023999/*")),
+        lambda h, begin: answer(h, 200, CONTENT, Content_Length="many"),
+        lambda h, begin: answer(h, 200, CONTENT, Content_Length="-5"),
+    ],
+)
+def test_what_can_be_made_of_odd_answers(odd: Callable[[Answer], str], tmp_path: Path, reply: Answer):
+    fetch(odd(reply), tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("reply", "says"),
+    [
+        (begins_and_then(lambda h, begin: part(h, 100_000, len(CONTENT))), "another part of the file"),
+        (begins_and_then(lambda h, begin: part(h, 0, len(CONTENT))), "another part of the file"),
+        (begins_and_then(lambda h, begin: part(h, begin, len(CONTENT), '"f"')), "another part of the file"),
+        (lambda h, begin: part(h, 5, len(CONTENT)), "another part of the file"),
+        (lambda h, begin: answer(h, 200, CONTENT, Content_Length="1024050"), "after 1024000 of 1024050 bytes"),
+        (lambda h, begin: answer(h, 200, CONTENT, Content_Encoding="gzip"), "sends it packed"),
+        (lambda h, begin: answer(h, 200), "an empty file"),
+        (lambda h, begin: answer(h, 204), "the server answers 204"),
+        (lambda h, begin: answer(h, 302, Location="/a.bin"), "the server answers 302"),
+        (lambda h, begin: answer(h, 302, Location="ftp://127.0.0.1/a"), "302 and sends on to ftp://"),
+        (lambda h, begin: answer(h, 302, Location="http://[::x/"), "an address that is none"),
+        (lambda h, begin: answer(h, 429), "Too Many Requests .*repeat the command"),
+    ],
+)
+def test_what_no_file_comes_of(odd: Callable[[Answer], str], tmp_path: Path, reply: Answer, says: str):
+    with pytest.raises(DataError, match=rf"a\.bin: .*{says}") as caught:
+        fetch(odd(reply), tmp_path / "a.bin")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "a.bin").exists()
+
+
+def test_nobody_is_sent_from_an_encrypted_address_to_an_open_one():
+    sent = urllib.request.Request("https://example.org/a")
+    for there, refused in (("http://example.org/b", True), ("https://example.org/b", False)):
+        handler = room._Redirects()
+        if refused:
+            with pytest.raises(urllib.error.HTTPError):
+                handler.redirect_request(sent, io.BytesIO(), 302, "Found", http.client.HTTPMessage(), there)
+        else:
+            found = handler.redirect_request(sent, io.BytesIO(), 302, "Found", http.client.HTTPMessage(), there)
+            assert found.full_url == there
+
+
 # -- a data set ----------------------------------------------------------------------------------------
 
 
@@ -258,6 +398,21 @@ def test_a_data_set_is_fetched_once_and_opens(server: Server, card_file: Path, t
     assert len(server.requests) == asked
 
 
+def test_two_at_once_are_not_mixed(server: Server, card_file: Path, tmp_path: Path):
+    server.files = {"images.zip": zipped({"a": b"1"}), "notes.txt": b"read me"}
+    card, said = read_card(card_file), []
+
+    def second(*call: object) -> None:
+        if not said:
+            with pytest.raises(UsageError, match="mine: another process is fetching it") as caught:
+                download(card, tmp_path, accept_licence=True)
+            said.append(caught.value)
+
+    download(card, tmp_path, accept_licence=True, progress=second)
+    assert said
+    download(card, tmp_path, accept_licence=True)
+
+
 @pytest.fixture
 def fetched(server: Server, card_file: Path, tmp_path: Path) -> Path:
     """The folder of ``mine`` after a first download."""
@@ -279,7 +434,7 @@ def test_the_first_download_is_trusted_and_the_next_must_be_the_same(
     assert not (fetched / "notes.txt").exists()
     server.files["notes.txt"] = b"read me"
     download(card, tmp_path, accept_licence=True)
-    (fetched / room.ARCHIVES / room.RECEIPT).unlink()
+    (fetched / room.DOWNLOADS / room.RECEIPT).unlink()
     (fetched / "notes.txt").unlink()
     server.files["notes.txt"] = b"read it"
     download(card, tmp_path, accept_licence=True)
@@ -316,12 +471,12 @@ def test_what_an_earlier_version_fetched_is_not_fetched_again(
     archives(card_file, server, "train")
     folder = download(read_card(card_file), tmp_path, accept_licence=True)
     before = room.receipt(folder)
-    own = next((folder / room.ARCHIVES).glob("*/images.zip")).parent
+    own = next((folder / room.DOWNLOADS).glob("*/images.zip")).parent
     for file in own.iterdir():
-        file.rename(folder / room.ARCHIVES / file.name)
+        file.rename(folder / room.DOWNLOADS / file.name)
     own.rmdir()
     if not kept:  # only the mark that it was unpacked
-        (folder / room.ARCHIVES / "images.zip").unlink()
+        (folder / room.DOWNLOADS / "images.zip").unlink()
     archives(card_file, server, "train", "test")
     for _ in range(2):
         download(read_card(card_file), tmp_path, accept_licence=True)

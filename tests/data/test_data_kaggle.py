@@ -199,6 +199,14 @@ def test_masks_that_overlap_and_an_image_without_any(
     assert len(found["b"].instances) == 0
 
 
+def test_an_empty_mask_beside_others_is_noted(tmp_path: Path, cells: NDArray[np.uint16], picture: NDArray[np.uint8]):
+    rows = [row("a", cells > 0), row("a", cells > 999)]
+    found = truths(sartorius(tmp_path, rows, {"a": picture}))["a"]
+    assert len(found.instances) == 1
+    said = "line 3 (a): an empty mask beside others of its image, left out"
+    assert found.notes == (f"{tmp_path / 'train.csv'}: {said}",)
+
+
 def test_images_without_a_row_are_left_out_and_noted(
     tmp_path: Path, cells: NDArray[np.uint16], picture: NDArray[np.uint8]
 ):
@@ -241,6 +249,12 @@ def test_faults_of_a_csv_file(tmp_path: Path, cells: NDArray[np.uint16], picture
     text = table.read_text()
     table.write_text(text.replace("annotation", "annotations"))
     with pytest.raises(DataError, match=r"train\.csv: no column 'annotation' \(its columns: id, annotations"):
+        opened.index()
+    table.write_text(text.replace("plate_time", "annotation"))
+    with pytest.raises(DataError, match=r"train\.csv: two columns 'annotation'"):
+        opened.index()
+    table.write_text(text.splitlines()[0] + "\n")
+    with pytest.raises(DataError, match=r"no image with truth in it \(.*train\.csv: 1 images have no row"):
         opened.index()
     table.write_text(text + "a,3 4\n")
     with pytest.raises(DataError, match=r"train\.csv: line 3: 2 fields where the header has 8"):

@@ -149,7 +149,10 @@ def test_masks_without_an_image_are_noted(tmp_path: Path, picture: NDArray[np.ui
     (tmp_path / "neither").mkdir()
     index = reader(FOLDERS, tmp_path).index()
     assert [e.id for e in index.entries] == ["a"]
-    assert index.notes == (f"{tmp_path / 'b'}: masks without a folder images beside them, left out",)
+    assert index.notes == (
+        f"{tmp_path}: 1 folders without images (the first: neither), left out",
+        f"{tmp_path / 'b'}: masks without a folder images beside them, left out",
+    )
 
 
 def test_masks_of_a_kind_that_is_not_read(tmp_path: Path, picture: NDArray[np.uint8]):
@@ -322,7 +325,7 @@ def test_image_files_with_another_suffix_are_noted(
     tmp_path: Path, cells: NDArray[np.uint16], picture: NDArray[np.uint8]
 ):
     write_pair(tmp_path, "a", picture, cells)
-    for name in ("b.jpeg", "c.tiff", "y.PNG", "d.gif", "notes.txt", ".hidden.tif"):
+    for name in ("b.jpeg", "c.tiff", "y.webp", "d.gif", "notes.txt", ".hidden.tif"):
         (tmp_path / "images" / name).touch()
     (tmp_path / "labels" / "b.tif").touch()
     index = reader(PAIRS, tmp_path).index()

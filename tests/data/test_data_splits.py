@@ -92,6 +92,8 @@ def test_a_list_file(tmp_path: Path):
     file = tmp_path / "test.txt"
     file.write_text("# the test images\nb\n\na \n")
     assert read_list(file) == ("b", "a")
+    file.write_bytes(b"\xef\xbb\xbfb\r\n# no more\r\na\r\n")
+    assert read_list(file) == ("b", "a")
     file.write_text("a\nb\na\n")
     with pytest.raises(DataError, match=r"test\.txt: the image 'a' stands there twice"):
         read_list(file)

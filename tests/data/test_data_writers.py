@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from bench.data import open_dataset, tiff
+from bench.data.export import export_predictions
 from bench.data.readers import open_reader
 from bench.data.writers import (
     Annotated,
@@ -181,6 +184,27 @@ def test_the_truth_of_a_split(shared_data: Path, tmp_path: Path):
     files = write_label_images(tmp_path / "labels", from_samples(everything))
     for path, sample in zip(files, everything, strict=True):
         assert Instances.from_label_map(tifffile.imread(path)) == sample.instances
+
+
+@pytest.mark.parametrize("form", ["label-tiffs", "ctc", "kaggle"])
+def test_instances_without_a_pixel_are_said(
+    tmp_path: Path, write_card: Callable[..., Path], cells: NDArray[np.uint16], picture: NDArray[np.uint8], form: Any
+):
+    write_card("mine")
+    for kind, array in (("images", picture), ("labels", cells.astype(np.uint8))):
+        (tmp_path / "root" / "mine" / kind).mkdir(parents=True)
+        for name in "abcd":
+            Image.fromarray(array).save(tmp_path / "root" / "mine" / kind / f"{name}.png")
+    dataset = open_dataset("mine", tmp_path / "root")
+    split = dataset.split("train")
+    masks = np.zeros((3, *cells.shape), np.bool_)
+    masks[0, 1:5, 1:5] = masks[2, 8:12, 8:12] = True
+    found = dict.fromkeys(split.ids, Instances.from_masks(masks))
+    order = "row" if form == "kaggle" else None
+    done = export_predictions(dataset, split, found, form, tmp_path / "out", made_by={}, order=order)
+    assert f"{len(split)} instances without a pixel are left out: only COCO holds such" in done.notes
+    if form == "kaggle":
+        assert len((tmp_path / "out" / "masks.csv").read_text().splitlines()) == 1 + 2 * len(split)
 
 
 def test_an_image_that_is_not_annotated(picture: NDArray[np.uint8]):

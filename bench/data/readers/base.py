@@ -54,12 +54,16 @@ class Truth:
     notes: tuple[str, ...] = ()
 
 
+class NoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Of a format without options."""
+
+
 class Reader(ABC):
     """Reads one format. Subclasses give :meth:`index` and :meth:`truth`, and name their options.
 
     Attributes:
         format: the name by which a card asks for it; also the name of its module.
-        Options: a msgspec struct, ``forbid_unknown_fields``: the other keys of a card's ``[format]``.
+        Options: a msgspec struct, ``forbid_unknown_fields``: the other keys of a card's ``[format]``; default none.
 
     Args:
         root: the folder of the data set.
@@ -68,7 +72,7 @@ class Reader(ABC):
     """
 
     format: ClassVar[str]
-    Options: ClassVar[type[msgspec.Struct]]
+    Options: ClassVar[type[msgspec.Struct]] = NoOptions
 
     def __init__(self, root: Path, options: Any, classes: tuple[str, ...]) -> None:
         self.root = root

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import filecmp
 import mmap
+import unicodedata
+from codecs import BOM_UTF8
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
@@ -17,6 +19,8 @@ from pycocotools import mask as coco_mask
 
 from bench import rle
 from bench.data import patterns
+from bench.data.folders import files_below, nothing_in, refuse_packed
+from bench.data.images import IMAGE_SUFFIXES
 from bench.data.readers.base import CUT_OFF, Entry, Index, Reader, Truth
 from bench.errors import DataError
 from bench.instances import Instances
@@ -148,8 +152,9 @@ class Coco(Reader):
                     )
                 entries[entry.id] = entry
         if not entries:
-            expected = [n for names in self.options.annotations.values() for n in names]
-            raise DataError(f"{self.root}: no annotation file with images in it", f"expected {' or '.join(expected)}")
+            expected = [names[0] for names in self.options.annotations.values() if names]
+            raise nothing_in(self.root, "no annotation file with images", " and ".join(expected))
+        notes += self._without_a_list({entry.image for entry in entries.values()})
         return Index(tuple(entries[i] for i in sorted(entries)), tuple(notes))
 
     def truth(self, entry: Entry, height: int, width: int) -> Truth:
@@ -203,6 +208,7 @@ class Coco(Reader):
                 found = [self.root / name] if (self.root / name).is_file() else []
             if found:
                 return found
+        refuse_packed(*(self.root / name for name in self.options.annotations[part] if not patterns.fields_of(name)))
         return []
 
     def _part(self, part: str, sources: list[_Annotations], notes: list[str]) -> list[Entry]:
@@ -293,11 +299,21 @@ class Coco(Reader):
         """Images without any instance that no annotation file names; of several copies, that in the first folder."""
         found: dict[str, Path] = {}
         for root in self._roots(part):
-            here = {p for pattern in self.options.without_annotations for p in root.rglob(pattern)}
-            for path in here.difference(found.values()):
-                if _is_visible(path, root):
+            for path in files_below(root) if self.options.without_annotations else ():
+                if path not in found.values() and any(map(path.match, self.options.without_annotations)):
                     found.setdefault(path.relative_to(root).as_posix(), path)
         return sorted(found.values())
+
+    def _without_a_list(self, known: set[Path]) -> Iterator[str]:
+        """A note for each folder of images with some that no annotation file names, copies of others aside."""
+        seen = set(known)
+        sizes = {(path.name, path.stat().st_size) for path in known}
+        for root in dict.fromkeys(root for part in self.options.annotations for root in self._roots(part)):
+            images = {path for path in files_below(root) if path.suffix.lower() in IMAGE_SUFFIXES}
+            alone = (path for path in images - seen if (path.name, path.stat().st_size) not in sizes)
+            if others := sorted(path.relative_to(root).as_posix() for path in alone):
+                yield f"{root}: {len(others)} images that no annotation file lists (the first: {others[0]}), left out"
+            seen |= images
 
     def _files(self, part: str, path: Path, images: list[_Image]) -> dict[str, Path]:
         """File name in the JSON -> file on disk."""
@@ -310,9 +326,10 @@ class Coco(Reader):
             if direct is None:
                 if anywhere is None:
                     anywhere = [_by_name(root) for root in roots]
-                name = PurePosixPath(image.file_name).name
-                candidates = next((by_name[name] for by_name in anywhere if name in by_name), None)
-                direct = None if candidates is None else self._only(image, candidates, path)
+                name = _parts(image)[-1]
+                candidates = next((by_name[_folded(name)] for by_name in anywhere if _folded(name) in by_name), None)
+                if candidates is not None:
+                    direct = self._only(image, [c for c in candidates if c.name == name] or candidates, path)
             if direct is None:
                 missing.append(image.file_name)
             else:
@@ -332,7 +349,7 @@ class Coco(Reader):
         """
         if len(candidates) == 1:
             return candidates[0]
-        folders = [name.lower() for name in PurePosixPath(image.file_name).parts[:-1]]
+        folders = [name.lower() for name in _parts(image)[:-1]]
         shared = [_shared_end(folders, [name.lower() for name in c.parts[:-1]]) for c in candidates]
         nearest = [c for c, length in zip(candidates, shared, strict=True) if length == max(shared)]
         group = (self._group(image) or "").lower()
@@ -348,33 +365,36 @@ class Coco(Reader):
         return nearest[0]
 
     def _id(self, image: _Image, part: str) -> str:
-        name = Path(image.file_name)
+        name = Path(_parts(image)[-1])
         fields = {"stem": name.stem, "file": image.file_name, "id": str(image.id), "part": part}
         return patterns.fill(self.options.id, fields)
 
     def _group(self, image: _Image) -> str | None:
         if self.options.names is None:
             return None
-        return (patterns.match(self.options.names, Path(image.file_name).name) or {}).get("group")
+        return (patterns.match(self.options.names, _parts(image)[-1]) or {}).get("group")
+
+
+def _parts(image: _Image) -> tuple[str, ...]:
+    """The folders and the bare name of an image's file, whichever system's separators the file name has."""
+    return PurePosixPath(image.file_name.replace("\\", "/")).parts or ("",)
 
 
 def _values(items: Any) -> Any:
     return items.values() if isinstance(items, dict) else items
 
 
-def _is_visible(path: Path, root: Path) -> bool:
-    """Whether it is a file, and neither hidden nor what macOS puts beside the files of an archive."""
-    inside = path.relative_to(root).parts
-    return not any(name.startswith(".") or name == "__MACOSX" for name in inside) and path.is_file()
-
-
 def _by_name(root: Path) -> dict[str, list[Path]]:
-    """Bare name -> the files of that name anywhere under a folder, sorted."""
+    """Bare name as it is compared -> the files of that name anywhere under a folder."""
     found: dict[str, list[Path]] = {}
-    for path in sorted(root.rglob("*")):
-        if _is_visible(path, root):
-            found.setdefault(path.name, []).append(path)
+    for path in files_below(root):
+        found.setdefault(_folded(path.name), []).append(path)
     return found
+
+
+def _folded(name: str) -> str:
+    """A name as it is compared: without capitals, and in one of the two ways in which systems write an umlaut."""
+    return unicodedata.normalize("NFC", name).lower()
 
 
 def _shared_end(wanted: list[str], parts: list[str]) -> int:
@@ -395,13 +415,14 @@ def _load(path: Path) -> _Annotations:
         raise DataError(f"{path}: the file is empty", "copy or download it again") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    file: _File = _decoded(data, _File, path, "the file")
+    content = memoryview(data)[len(BOM_UTF8) :] if data[: len(BOM_UTF8)] == BOM_UTF8 else data
+    file: _File = _decoded(content, _File, path, "the file")
     is_dictionary = bytes(memoryview(file.annotations)[:1]) == b"{"
     kind: Any = dict[str, _Annotation] if is_dictionary else list[_Annotation]
     return _Annotations(path, file, list(_values(_decoded(file.annotations, kind, path, "annotations"))))
 
 
-def _decoded(data: mmap.mmap | msgspec.Raw, kind: Any, path: Path, what: str) -> Any:
+def _decoded(data: mmap.mmap | memoryview | msgspec.Raw, kind: Any, path: Path, what: str) -> Any:
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:

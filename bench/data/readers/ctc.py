@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from bench.data.folders import nothing_in, visible
 from bench.data.images import read_labels
 from bench.data.readers.base import Entry, Index, Reader, Truth
 from bench.errors import DataError
@@ -27,7 +28,8 @@ class CellTrackingChallenge(Reader):
 
     Every annotated frame is an image of the part ``<sequence>-gold`` or ``<sequence>-silver``, so that a frame with
     both truths is there twice; its group is the sequence. Frames without truth are left out: they are not scored.
-    Truth without its frames is left out too; both are noted. Gold truth need not hold every cell of its frame.
+    Truth without its frames is left out too; both are noted. Gold truth need not hold every cell of its frame. Other
+    folders (``01_GT/TRA``, ``01_ERR_SEG``) are not looked at.
     """
 
     format = "ctc"
@@ -37,9 +39,12 @@ class CellTrackingChallenge(Reader):
 
         Attributes:
             truth: which truths to read; those that are not there are left out.
+            dense: truths that have every frame of a sequence of which they are there; where they have not, the frames
+                are those of another film, and are refused.
         """
 
         truth: tuple[Truths, ...] = ("gold", "silver")
+        dense: tuple[Truths, ...] = ()
 
     options: Options
 
@@ -47,20 +52,27 @@ class CellTrackingChallenge(Reader):
         """List the annotated frames; see :meth:`Reader.index`."""
         entries: list[Entry] = []
         notes: list[str] = []
-        for sequence in sorted(p for p in self.root.iterdir() if p.is_dir() and _SEQUENCE.fullmatch(p.name)):
-            frames = _numbered(sequence, _FRAME)
+        for sequence in (p for p in visible(self.root) if p.is_dir() and _SEQUENCE.fullmatch(p.name)):
+            frames = _numbered(sequence, _FRAME, notes)
             annotated: set[int] = set()
             for kind in self.options.truth:
                 found = list(self._truth_of(sequence, frames, kind, notes))
+                if kind in self.options.dense and found and (without := len(frames) - len(found)):
+                    raise DataError(
+                        f"{sequence}: {without} of its {len(frames)} frames are not in the {kind} truth, which has all",
+                        "the test set has folders of the same names: if it was unpacked over the training set, unpack "
+                        "that again, into a new folder",
+                    )
                 annotated.update(entry.key for entry in found)
                 entries += found
             if without := len(frames) - len(annotated):
                 notes.append(f"{sequence}: {without} of its {len(frames)} frames have no truth, left out")
         notes += self._truth_without_frames()
         if not entries:
-            raise DataError(
-                f"{self.root}: no annotated frame in it",
-                "expected 01/tNNN.tif with 01_GT/SEG/man_segNNN.tif or 01_ST/SEG/man_segNNN.tif",
+            raise nothing_in(
+                self.root,
+                "no annotated frame",
+                "01/tNNN.tif with 01_GT/SEG/man_segNNN.tif or 01_ST/SEG/man_segNNN.tif",
             )
         return Index(tuple(sorted(entries, key=lambda e: e.id)), tuple(notes))
 
@@ -82,14 +94,14 @@ class CellTrackingChallenge(Reader):
                 sequence = folder.parent.name.removesuffix(_FOLDERS[kind])
                 if not _SEQUENCE.fullmatch(sequence) or (self.root / sequence).is_dir():
                     continue
-                if masks := len(_numbered(folder, _MASK)):
+                if masks := len(_numbered(folder, _MASK, [])):
                     yield f"{folder}: {masks} label images without the folder {sequence} of their frames, left out"
 
     def _truth_of(self, sequence: Path, frames: dict[int, Path], kind: Truths, notes: list[str]) -> Iterator[Entry]:
         folder = self.root / f"{sequence.name}{_FOLDERS[kind]}" / "SEG"
         if not folder.is_dir():
             return
-        for number, mask in sorted(_numbered(folder, _MASK).items()):
+        for number, mask in sorted(_numbered(folder, _MASK, notes).items()):
             if number not in frames:
                 notes.append(f"{mask}: the frame {number} is not in {sequence}, left out")
                 continue
@@ -98,19 +110,23 @@ class CellTrackingChallenge(Reader):
             yield Entry(f"{part}/{image.stem}", image, (mask,), part, sequence.name, number)
 
 
-def _numbered(folder: Path, pattern: re.Pattern[str]) -> dict[int, Path]:
-    """Number in the name -> file.
+def _numbered(folder: Path, pattern: re.Pattern[str], notes: list[str]) -> dict[int, Path]:
+    """Number in the name -> file; files of other names are noted.
 
     Raises:
         DataError: two files of one number, such as ``t001.tif`` and ``t0001.tif``.
     """
     found: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()):
+    others: list[str] = []
+    for path in visible(folder):
         match = pattern.fullmatch(path.name)
         if match is None:
+            others.append(path.name)
             continue
         number = int(match[1])
         if number in found:
             raise DataError(f"{path}: the frame {number} is also {found[number].name}")
         found[number] = path
+    if others:
+        notes.append(f"{folder}: {len(others)} files with other names (the first: {others[0]}), left out")
     return found

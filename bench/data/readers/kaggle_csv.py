@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from bench.data import kaggle_rle, patterns
+from bench.data.folders import nothing_in, refuse_packed
 from bench.data.readers.base import Entry, Index, Reader, Truth
 from bench.errors import DataError
 from bench.instances import Instances
@@ -71,6 +72,7 @@ class KaggleCsv(Reader):
             if not files and table is None:
                 continue
             if part in self.options.tables and table is None:
+                refuse_packed(*map(self.root.joinpath, self.options.tables[part]))
                 expected = " or ".join(self.options.tables[part])
                 notes.append(f"{self.root}: {len(files)} images of {part} without their table {expected}, left out")
                 continue
@@ -80,7 +82,9 @@ class KaggleCsv(Reader):
                 entries[entry.id] = entry
         if not entries:
             expected = " or ".join(p for part in self.options.images.values() for p in part)
-            raise DataError(f"{self.root}: no image with truth in it", f"expected {expected}")
+            if notes:
+                raise DataError(f"{self.root}: no image with truth in it", notes[0])
+            raise nothing_in(self.root, "no image with truth", expected)
         return Index(tuple(entries[i] for i in sorted(entries)), tuple(notes))
 
     def truth(self, entry: Entry, height: int, width: int) -> Truth:
@@ -89,6 +93,7 @@ class KaggleCsv(Reader):
             return Truth(None)
         masks: list[bytes] = []
         classes: list[int] = []
+        empty: list[str] = []
         for line, row in entry.key:
             where = f"{entry.truth[0]}: line {line} ({entry.id})"
             for name, size in ((self.options.height, height), (self.options.width, width)):
@@ -97,13 +102,15 @@ class KaggleCsv(Reader):
                         f"{where}: {name} is {row[name]}, the image {entry.image.name} is {height} x {width}"
                     )
             if not row[self.options.mask].strip():
+                empty.append(where)
                 continue
             try:
                 masks.append(kaggle_rle.decode(row[self.options.mask], height, width, self.options.order))
             except DataError as error:
                 raise DataError(f"{where}: {error.message}", error.hint) from None
             classes.append(self._class(row, where))
-        return Truth(Instances(height, width, tuple(masks), np.array(classes, np.int64)))
+        notes = tuple(f"{where}: an empty mask beside others of its image, left out" for where in empty if masks)
+        return Truth(Instances(height, width, tuple(masks), np.array(classes, np.int64)), notes)
 
     def _part(self, part: str, files: dict[str, Path], table: Path | None, notes: list[str]) -> Iterator[Entry]:
         if table is None:
@@ -155,6 +162,8 @@ def _rows(path: Path, columns: list[str], optional: list[str]) -> Iterator[tuple
             header = next(reader, [])
             if missing := [c for c in columns if c not in header]:
                 raise DataError(f"{path}: no column {missing[0]!r}", f"its columns: {', '.join(header) or 'none'}")
+            if twice := [c for c in (*columns, *optional) if header.count(c) > 1]:
+                raise DataError(f"{path}: two columns {twice[0]!r}", "rename the one that is not meant")
             places = {c: header.index(c) for c in (*columns, *optional) if c in header}
             for row in reader:
                 if not row:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.data import patterns
+from bench.data import patterns, splits
+from bench.data.folders import files_below, nothing_in
 from bench.data.images import IMAGE_SUFFIXES, read_labels
 from bench.data.readers.base import Entry, Index, Reader, Truth
 from bench.errors import DataError
@@ -42,6 +43,8 @@ class LabelPairs(Reader):
                 ``components-of-first-channel``: each 8-connected region of one value of the first channel, but 0;
                 ``colours``: each colour that is not gray.
             id: the id of an image, a text with fields; default all fields but ``part``, joined by "/".
+            lists: part -> paths that a text file in the data set's folder may have, which lists the images of the part,
+                a file name a line, of whatever ending; for patterns without the field ``part``.
             unlabelled: parts whose images have no truth.
             min_side: instances whose box has a side of fewer pixels are left out, and that is noted.
         """
@@ -50,6 +53,7 @@ class LabelPairs(Reader):
         labels: tuple[str, ...] | dict[str, tuple[str, ...]] = ()
         decode: Literal["ids", "components-of-first-channel", "colours"] = "ids"
         id: str | None = None
+        lists: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
         unlabelled: tuple[str, ...] = ()
         min_side: int = 1
 
@@ -58,6 +62,8 @@ class LabelPairs(Reader):
                 fields = set(patterns.fields_of(pattern))
                 if not fields - {"part"}:
                     raise ValueError(f"the pattern {pattern!r} has no field, such as {{stem}}")
+                if self.lists and "part" in fields:
+                    raise ValueError(f"the pattern {pattern!r} says the part, and so do lists")
                 by_class = self.labels if isinstance(self.labels, dict) else {"": self.labels}
                 templates = [t for kind, its in by_class.items() for t in (kind, *its)]
                 for template in (*templates, self.id or ""):
@@ -69,6 +75,8 @@ class LabelPairs(Reader):
     def index(self) -> Index:
         """List the images; see :meth:`Reader.index`."""
         entries: dict[str, Entry] = {}
+        notes: list[str] = []
+        part_of = self._listed(notes)
         seen: set[Path] = set()
         used: set[Path] = set()
         for pattern in self.options.images:
@@ -76,13 +84,13 @@ class LabelPairs(Reader):
                 if path in seen:
                     continue
                 seen.add(path)
-                entry = self._entry(path, fields)
+                entry = self._entry(path, fields if part_of is None else fields | {"part": part_of.get(path.stem, "")})
                 if entry.id in entries:
                     raise DataError(f"{path}: the image {entry.id} is also at {entries[entry.id].image}")
                 entries[entry.id] = entry
                 used.update(entry.truth)
         if not entries:
-            raise DataError(f"{self.root}: no image in it", f"expected {' or '.join(self.options.images)}")
+            raise nothing_in(self.root, "no image", " or ".join(self.options.images))
         labels = {
             path: fields.get("part", "")
             for its in self._labels().values()
@@ -90,8 +98,13 @@ class LabelPairs(Reader):
             for path, fields in patterns.find(self.root, pattern)
         }
         lonely = {p for p, part in labels.items() if part not in self.options.unlabelled} - used.union(seen)
-        notes = [f"{path}: a label image without an image, left out" for path in sorted(lonely)]
+        notes += [f"{path}: a label image without an image, left out" for path in sorted(lonely)]
+        if absent := set(part_of or ()) - {path.stem for path in seen}:
+            notes.append(f"{self.root}: {len(absent)} images that lists name are not there (the first: {min(absent)})")
+        if part_of and (unlisted := {path.stem for path in seen} - set(part_of)):
+            notes.append(f"{self.root}: {len(unlisted)} images are in none of the lists (the first: {min(unlisted)})")
         notes += self._other_suffixes(seen.union(used, labels))
+        notes += _deeper(seen, seen.union(used, labels))
         return Index(tuple(entries[i] for i in sorted(entries)), tuple(notes))
 
     def truth(self, entry: Entry, height: int, width: int) -> Truth:
@@ -113,6 +126,30 @@ class LabelPairs(Reader):
             return Truth(found[0], tuple(notes))
         rles = tuple(counts for instances in found for counts in instances.rles)
         return Truth(Instances(height, width, rles, np.concatenate([i.class_ids for i in found])), tuple(notes))
+
+    def _listed(self, notes: list[str]) -> dict[str, str] | None:
+        """Stem of an image's file -> the part that a list says, or None where there is no list.
+
+        Raises:
+            DataError: a list cannot be read, or an image is in two.
+        """
+        places = {
+            part: next((p for name in names if (p := patterns.existing(self.root, name, {}))), None)
+            for part, names in self.options.lists.items()
+        }
+        if not any(places.values()):
+            return None
+        part_of: dict[str, str] = {}
+        for part, path in places.items():
+            if path is None:
+                notes.append(f"{self.root}: no list {' or '.join(self.options.lists[part])}: the part {part} is empty")
+                continue
+            for name in splits.read_list(path):
+                file = PurePosixPath(name.replace("\\", "/"))
+                stem = file.stem if file.suffix.lower() in IMAGE_SUFFIXES else file.name
+                if part_of.setdefault(stem, part) != part:
+                    raise DataError(f"{path}: the image {name} is also in the list of {part_of[stem]}")
+        return part_of
 
     def _other_suffixes(self, known: set[Path]) -> Iterator[str]:
         """A note for each folder with image files that only their suffix keeps from being images of the data set."""
@@ -154,15 +191,22 @@ class LabelPairs(Reader):
         part = fields.get("part", "")
         truth: dict[str, Path] = {}
         for kind, its in self._labels().items() if part not in self.options.unlabelled else ():
-            candidates = [self.root / patterns.fill(pattern, fields) for pattern in its]
-            found = next((c for c in candidates if c.is_file()), None)
+            found = next((p for pattern in its if (p := patterns.existing(self.root, pattern, fields))), None)
             if found is None:
                 raise DataError(
-                    f"{candidates[0]}: no such label image, for the image {path}",
+                    f"{self.root / patterns.fill(its[0], fields)}: no such label image, for the image {path}",
                     "an image without any instance has a label image of zeros",
                 )
             truth[patterns.fill(kind, fields)] = found
         return Entry(image_id, path, tuple(truth.values()), part, fields.get("group"), tuple(truth))
+
+
+def _deeper(images: set[Path], known: set[Path]) -> Iterator[str]:
+    """A note for each folder of images with image files in folders below it."""
+    for folder in sorted({path.parent for path in images}):
+        below = [p for p in files_below(folder) if p.parent != folder and p.suffix.lower() in IMAGE_SUFFIXES]
+        if left := [path.relative_to(folder).as_posix() for path in below if path not in known]:
+            yield f"{folder}: {len(left)} image files in folders below it (the first: {left[0]}), left out"
 
 
 # -- from the array in the file to one number an instance -----------------------------------------------

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench import rle
+from bench.data.folders import nothing_in, unwrapped, visible
 from bench.data.images import IMAGE_SUFFIXES, read_labels
 from bench.data.readers.base import Entry, Index, Reader, Truth
 from bench.errors import DataError
@@ -46,7 +47,7 @@ class MaskFolders(Reader):
         entries: dict[str, Entry] = {}
         notes: list[str] = []
         for part, names in self.options.parts.items():
-            for folder in self._folders(names):
+            for folder in self._folders(names, notes):
                 if not (folder / "images").is_dir():
                     notes.append(f"{folder}: masks without a folder images beside them, left out")
                     continue
@@ -58,10 +59,7 @@ class MaskFolders(Reader):
                 else:
                     entries[entry.id] = entry
         if not entries:
-            raise DataError(
-                f"{self.root}: no image folder in it",
-                "expected <id>/images/<image> and <id>/masks/<mask> for each image",
-            )
+            raise nothing_in(self.root, "no image folder", "<id>/images/<image> and <id>/masks/<mask> for each image")
         return Index(tuple(entries[i] for i in sorted(entries)), tuple(notes))
 
     def truth(self, entry: Entry, height: int, width: int) -> Truth:
@@ -82,15 +80,22 @@ class MaskFolders(Reader):
                 notes.append(f"{path}: the mask is empty, left out")
         return Truth(Instances(height, width, tuple(masks)), tuple(notes))
 
-    def _folders(self, names: tuple[str, ...]) -> list[Path]:
+    def _folders(self, names: tuple[str, ...], notes: list[str]) -> list[Path]:
         """Folders that hold ``images`` or ``masks``, in the first of ``names`` that has any with ``images``."""
+        chosen: list[Path] = []
         for name in names:
-            root = self.root / name
-            if root.is_dir():
-                folders = sorted(p for p in root.iterdir() if (p / "images").is_dir() or (p / "masks").is_dir())
-                if any((p / "images").is_dir() for p in folders):
-                    return folders
-        return []
+            root = self.root if name == "." else unwrapped(self.root / name, ())
+            held = [p for p in visible(root) if p.is_dir()] if root.is_dir() else []
+            folders = [p for p in held if (p / "images").is_dir() or (p / "masks").is_dir()]
+            if not any((p / "images").is_dir() for p in folders):
+                continue
+            if chosen:
+                notes.append(f"{root}: {len(folders)} image folders beside those of {chosen[0].parent}, left out")
+                continue
+            chosen = folders
+            if others := [p for p in held if p not in folders]:
+                notes.append(f"{root}: {len(others)} folders without images (the first: {others[0].name}), left out")
+        return chosen
 
     def _entry(self, folder: Path, part: str, notes: list[str]) -> Entry | None:
         images = _files(folder / "images")
@@ -104,12 +109,8 @@ class MaskFolders(Reader):
         return Entry(folder.name, images[0], _masks(masks, notes) if masks.is_dir() else (), part)
 
 
-_LITTER = frozenset({"thumbs.db", "desktop.ini"})
-"""What Windows leaves in folders, lower case."""
-
-
 def _files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    return [path for path in visible(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
 def _masks(folder: Path, notes: list[str]) -> tuple[Path, ...]:
@@ -119,8 +120,7 @@ def _masks(folder: Path, notes: list[str]) -> tuple[Path, ...]:
         DataError: files, but none of them of a kind that is read: the image would seem to be empty.
     """
     masks = _files(folder)
-    others = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.name.lower() not in _LITTER)
-    if others := [p for p in others if p not in masks]:
+    if others := [path for path in visible(folder) if path not in masks]:
         if not masks:
             raise DataError(
                 f"{folder}: none of its {len(others)} files is a mask image; the first: {others[0].name}",
