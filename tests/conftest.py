@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,33 @@ def shared() -> Path:
 def shared_data(shared: Path) -> Path:
     """Real microscopy with instance truth: dsb2018, bbbc039, usiigaci, stardist_2d."""
     return shared / "data"
+
+
+# -- the command line -----------------------------------------------------------------------------------
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
+    """The command line in this process: ``cli("list", "methods")`` gives its exit status, stdout and stderr.
+
+    Methods are looked for anew each time, as by a new process.
+    """
+    from bench.cli import main
+    from bench.registry import registry
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        registry.cache_clear()
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main([str(argument) for argument in arguments])
+        finally:
+            registry.cache_clear()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return call
 
 
 # -- a small data set, and a folder to run in ---------------------------------------------------------

@@ -17,7 +17,7 @@ from bench.cli import options
     help="New folder for the predictions; default beside the database: demo-runs for demo.db.",
 )
 @options.data_root()
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, options.LARGEST_SEED), default=0, show_default=True)
 def command(db: Path, runs: Path | None, data_root: Path | None, seed: int) -> None:
     """Make a database of invented methods on generated images, plainly marked as a demonstration.
 

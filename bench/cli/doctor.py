@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import click
 
 from bench.cli import options
@@ -11,15 +14,15 @@ from bench.cli import options
 @options.database()
 @options.data_root()
 @options.as_json()
-def command(db: str | None, data_root: object, as_json: bool) -> None:
+def command(db: str | None, data_root: Path | None, as_json: bool) -> None:
     """What is installed, which operators and which GPU serve, which data are here, and how to mend what is missing."""
     from bench.engine.doctor import examine
 
-    with_ = examine(db=db, data_root=data_root)  # type: ignore[arg-type]
+    findings = examine(db=db, data_root=data_root)
     if as_json:
-        options.emit([finding.__dict__ for finding in with_])
+        options.emit([dataclasses.asdict(finding) for finding in findings])
         return
-    for finding in with_:
+    for finding in findings:
         mark = {"ok": "ok     ", "missing": "missing", "problem": "PROBLEM"}[finding.status]
         options.tell(f"{mark}  {finding.subject}: {finding.finding}")
         if finding.remedy:

@@ -168,9 +168,11 @@ def integers(option: str, values: tuple[str, ...]) -> list[int]:
         UsageError: something else.
     """
     parts = comma_separated(values)
-    wrong = [p for p in parts if not p.isdecimal() or int(p) > LARGEST_SEED]
+    wrong = [
+        p for p in parts if not p.isdecimal() or len(p.lstrip("0")) > len(str(LARGEST_SEED)) or int(p) > LARGEST_SEED
+    ]
     if wrong or not parts:
-        shown = repr(wrong[0] if wrong else "")
+        shown = repr(wrong[0][:40] if wrong else "")
         raise UsageError(f"{option} {shown} is not a whole number from 0 to {LARGEST_SEED}")
     return [int(p) for p in parts]
 

@@ -47,7 +47,8 @@ def command(
 ) -> None:
     """Run every METHOD on every DATASET with every seed, and store the results.
 
-    A run that is already stored is not run again. A run that was interrupted or killed goes on where it was.
+    A run that is already stored is not run again. A run that was interrupted or killed goes on where it was. What
+    cannot run here (a package, weights or files are missing) is named before work begins and at the end; the rest runs.
 
     \b
     bench run --method mnc --dataset neural
@@ -61,12 +62,16 @@ def command(
     request = {"settings": options.settings(pairs), "trained_on": trained, **arguments}
     names = options.names("--method", methods), options.names("--dataset", datasets)
     if dry_run:
-        planned = service.plan(*names, seeds=seed_list, **request)
-        options.emit(planned) if as_json else click.echo(report.plan_table(planned))
+        planned, left_out = service.plan_grid(*names, seeds=seed_list, **request)
+        if as_json:
+            options.emit(planned)
+        elif planned:
+            click.echo(report.plan_table(planned))
+        options.fail(left_out)
         return
-    finished = service.run_all(*names, seeds=seed_list, **request)
+    finished, left_out = service.run_grid(*names, seeds=seed_list, **request)
     if as_json:
         options.emit([report.as_plain(run) for run in finished])
-    else:
+    elif finished:
         click.echo(report.run_tables(finished, options.terminal_width()))
-    options.fail([run.error for run in finished if run.error is not None])
+    options.fail([*(run.error for run in finished if run.error is not None), *left_out])

@@ -74,12 +74,11 @@ def command(
     bench submit -d dic_hela --split sequence/test --pred 02_RES --name "My tracker"
     """
     from bench.engine import submission
+    from bench.engine.statement import Statement
     from bench.progress import say
     from bench.report import runs as report
 
-    statement = submission.Statement(
-        name, who, note, url, paper, seconds_per_image, tuple(options.comma_separated(trained_on))
-    )
+    statement = Statement(name, who, note, url, paper, seconds_per_image, tuple(options.comma_separated(trained_on)))
     finished = submission.submit_files(dataset, predictions, statement, **arguments)
     for text in finished.notes:
         say(text)

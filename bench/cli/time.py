@@ -19,7 +19,13 @@ from bench.cli import options
 @click.option("--batch", type=click.IntRange(min=1), help="Also time so many images in one pass, for throughput.")
 @click.option("--weights", "pairs", multiple=True, metavar="METHOD=PATH", help="Trained weights of a method.")
 @click.option("--fresh", is_flag=True, help="Random weights, even where there is a stored run.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of images, order and weights.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, options.LARGEST_SEED),
+    default=0,
+    show_default=True,
+    help="Of images, order and weights.",
+)
 @click.option("--split", help="Split the images are of; default the data set's own, usually test.")
 @options.data_root()
 @click.option("--stand-in/--real", default=None, help="Only the generated stand-in, or only the real files.")

@@ -51,6 +51,7 @@ from bench.engine.trial import (
     working_in,
 )
 from bench.registry import MethodEntry
+from bench.store.plain import as_text
 
 HEAVY = (
     *("torch", "torchvision", "mmengine", "mmcv", "mmdet", "tensorflow", "keras", "jax", "numba", "cv2"),
@@ -104,6 +105,7 @@ class Finding:
         problem: what is wrong, or why it could not be looked at.
         hint: what to do.
         seconds: it took.
+        missing: whether it is broken because a package or a device is not here.
     """
 
     check: str
@@ -111,6 +113,7 @@ class Finding:
     problem: str = ""
     hint: str = ""
     seconds: float = 0.0
+    missing: bool = False
 
 
 class _BrokenError(Exception):
@@ -165,6 +168,7 @@ def _made(name: str, check: Callable[[], object]) -> Finding:
     begun = time.monotonic()
     ok: bool | None = True
     problem = hint = ""
+    missing = False
     try:
         with printing_to_stderr():
             check()
@@ -174,13 +178,14 @@ def _made(name: str, check: Callable[[], object]) -> Finding:
         ok, problem, hint = False, broken.problem, broken.hint
     except BenchError as error:
         ok, problem, hint = False, error.message, error.hint or f"raised at {_place(error)}"
+        missing = isinstance(error, MissingDependencyError)
     except Exception as error:  # noqa: BLE001 - whatever a stranger's method raises is what the check found
         ok, problem = False, f"{type(error).__name__}: {_first_line(error)}"
         hint = f"raised at {_place(error)}"
     except SystemExit as error:
         ok, problem = False, f"it ends the whole program: SystemExit: {_first_line(error)}"
         hint = f"raise an exception instead, at {_place(error)}"
-    return Finding(name, ok, problem, hint, time.monotonic() - begun)
+    return Finding(name, ok, problem, hint, time.monotonic() - begun, missing)
 
 
 def _first_line(error: BaseException) -> str:
@@ -212,6 +217,7 @@ class _Trial:
         self.entry, self.kind, self.folder = entry, entry.method, folder
         self.workplace = folder / "workplace"  # the working folder of every training, empty before the first
         self.workplace.mkdir()
+        provenance.known_device(device)
         self._given_device = device
         self._given_weights = None if weights is None else weights.resolve()
         self.schedule_name, self.schedule = _trial_schedule(self.kind)
@@ -701,8 +707,7 @@ def _params(entry: MethodEntry, settings: Mapping[str, str], schedule: Schedule,
 
 def trial_settings(entry: MethodEntry) -> str:
     """The settings by which a method makes itself small for the trial, as ``--set`` takes them."""
-    written = {k: ",".join(map(str, v)) if isinstance(v, tuple) else str(v) for k, v in entry.method.trial.items()}
-    return " ".join(f"{name}={value}" for name, value in written.items())
+    return " ".join(f"{name}={as_text(value)}" for name, value in entry.method.trial.items())
 
 
 def _whole(reports: Sequence[tuple[int, int]]) -> None:
@@ -742,7 +747,5 @@ def _answer(method: Method, sample: Sample) -> Instances:
 
 def unusable(findings: Sequence[Finding]) -> MissingDependencyError | None:
     """The error where a method could not be tried at all because something is not installed."""
-    for finding in findings:
-        if finding.check == "available" and finding.ok is False:
-            return MissingDependencyError(finding.problem, finding.hint)
-    return None
+    found = next((finding for finding in findings if finding.check == "available"), None)
+    return MissingDependencyError(found.problem, found.hint) if found is not None and found.missing else None

@@ -26,6 +26,7 @@ from bench.engine.reported import store_reported
 from bench.progress import reporting
 from bench.records import EnvironmentRecord, MachineRecord, MethodVersionRecord, RunBundle, RunRecord, TimingRecord
 from bench.store import Store, open_store
+from bench.store.identity import SUBMITTED
 
 DATASETS = ("bbbc039", "dic_hela", "phc_u373")
 """Their stand-ins are small and look different."""
@@ -113,7 +114,7 @@ def _run(store: Store, dataset: Dataset, method: Invented, runs: Path, seeds: li
         run.write_plan({**plan, "key": key})
         timings = list(_predict(split, method, run, seeds))
         scores, images = scoring.score_run(
-            method.title, dataset.card, split, run, scoring.parts_of(dataset, split.name)
+            method.title, dataset.card, split, run.predicted(), None, scoring.parts_of(dataset, split.name)
         )
     totals = [record.milliseconds for record in timings]
     begun = START + timedelta(days=METHODS.index(method), hours=seeds[1])
@@ -127,7 +128,7 @@ def _run(store: Store, dataset: Dataset, method: Invented, runs: Path, seeds: li
                 init="none",
                 device="cpu",
                 status="ok",
-                badge="submitted",
+                badge=SUBMITTED,
                 started=begun,
                 finished=begun + timedelta(seconds=sum(totals) / 1000),
                 attempt=1,
@@ -144,7 +145,7 @@ def _run(store: Store, dataset: Dataset, method: Invented, runs: Path, seeds: li
                 name=method.name,
                 variant="",
                 title=method.title,
-                origin="submitted",
+                origin=SUBMITTED,
                 code_hash=provenance.sha256_of([method.name]),
                 params={},
                 params_hash=provenance.sha256_of({}),

@@ -7,15 +7,16 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from bench.api import Method, UnknownNameError, UsageError
+from bench.api import Method, Schedule, UnknownNameError, UsageError
 from bench.data import card_names, load_card
 from bench.engine import provenance
-from bench.engine.stored import opened, predictions
+from bench.engine.stored import files_of
 from bench.metrics import protocol, protocol_names
 from bench.registry import MethodEntry, registry
 from bench.report.overlays import write_sheet
 from bench.report.runs import listing
-from bench.store import NoDatabaseError, StoredRun, open_store
+from bench.report.stored_runs import opened
+from bench.store import NoDatabaseError, Store, StoredRun, open_store
 from bench.store.files import RunFiles
 
 
@@ -51,22 +52,26 @@ def picture(name: str, *, db: str | None, path: Path, count: int, data_root: Pat
         name: of the run: its number or the beginning of its key.
         db: the store.
         path: of the picture file.
-        count: how many images; those with the lowest values of the first ranking metric come first.
+        count: how many images; those that are worst by the metric that ranks the data set come first.
         data_root: folder in which data sets lie.
 
     Raises:
-        UsageError: no such run, or the name of something else.
+        UsageError: no such run, the name of something else, or a run that failed.
         DataError: the data set on disk is another version than the run's, or its predictions are gone.
     """
     run = _run_of(name, db)
     if run is None:
         raise _no_run(name)
+    if run.status != "ok":
+        raise UsageError(f"run {run.id} failed: it has no predictions to draw", f"see why: bench show {run.id}")
+    with open_store(db, read_only=True) as store:
+        files = files_of(store, run)
+        found = files.predictions()
+        chosen = _worst_first(store, run, list(found))[:count]
     dataset = opened(run, data_root)
-    found = predictions(run)
-    chosen = _worst_first(run, db, list(found))[:count]
     split = dataset.split(run.split).take(chosen)
     samples = {sample.id: sample for sample in split}
-    min_score = RunFiles(run).min_score()
+    min_score = files.min_score()
     write_sheet(((samples[i], found[i].at_least(min_score)) for i in chosen), path)
     return chosen
 
@@ -89,13 +94,14 @@ def _no_run(name: str) -> UsageError:
 # -- inside -----------------------------------------------------------------------------------------
 
 
-def _worst_first(run: StoredRun, db: str | None, images: list[str]) -> list[str]:
-    with open_store(db, read_only=True) as store:
-        frame = store.image_results(run.id)
-    if frame.empty:
+def _worst_first(store: Store, run: StoredRun, images: list[str]) -> list[str]:
+    """By the first metric that has a direction; images without a number of it come last."""
+    ranking = next((metric for metric in store.image_metrics(run.id) if metric[2] is not None), None)
+    if ranking is None:
         return images
-    first = frame[(frame["protocol"] == frame["protocol"].iloc[0]) & (frame["metric"] == frame["metric"].iloc[0])]
-    ordered = first.sort_values("value", kind="stable")["image"].tolist()
+    protocol, metric, higher_is_better = ranking
+    values = store.image_results(run.id, protocol=protocol, metric=metric).set_index("image")["value"].dropna()
+    ordered = values.sort_values(ascending=bool(higher_is_better), kind="stable").index.tolist()
     return [*ordered, *(i for i in images if i not in set(ordered))]
 
 
@@ -149,7 +155,7 @@ def _method(entry: MethodEntry) -> dict[str, Any]:
     }
 
 
-def _schedule(schedule: Any) -> str:
+def _schedule(schedule: Schedule) -> str:
     said = [f"{k} {v}" for k, v in dataclasses.asdict(schedule).items() if v not in (None, {}, "") and k != "note"]
     return ", ".join(said) + (f" ({schedule.note})" if schedule.note else "")
 

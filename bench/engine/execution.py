@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import traceback
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -31,6 +30,7 @@ from bench.engine import memory, operating_point, provenance, scoring, sharing, 
 from bench.engine.folder import RunFolder
 from bench.engine.further_data import source_for
 from bench.engine.plan import Job
+from bench.engine.spent import Spent
 from bench.engine.standard_output import printing_to_stderr
 from bench.progress import reporting
 from bench.records import (
@@ -44,6 +44,7 @@ from bench.records import (
 )
 from bench.store import Store
 from bench.store.files import OperatingPoint
+from bench.store.identity import GIVEN
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,8 @@ class _Progress:
     """What of a run is known so far; a failure stores as much of it as there is."""
 
     started: datetime
+    spent: Spent
     train_seconds: float | None = None
-    predict_seconds: float | None = None
-    peak_memory: int | None = None
     weights: str | None = None
     parameters: int | None = None
     scored: bool | None = None
@@ -97,15 +97,17 @@ def execute(job: Job, store: Store, runs: Path, *, force: bool = False) -> Outco
         OutputError: the run's folder cannot be written.
         StoreError: the store cannot be written; the folder keeps everything, and the same command stores it.
     """
-    standing = store.finished(job.key)
-    run = RunFolder(job.folder(runs))
-    if standing is not None and not force:
-        return Outcome(job, standing.id, "stored", run.path)
+    folder = job.folder(runs)
+    if not force and (standing := store.finished(job.key)) is not None:
+        return Outcome(job, standing.id, "stored", folder)
+    run = RunFolder(folder)
     with run.locked():
+        if not force and (standing := store.finished(job.key)) is not None:  # by another process, a moment ago
+            return Outcome(job, standing.id, "stored", folder)
         if force:
             run.clear()
         run.write_plan({**job.plan, "key": job.key, "command": provenance.command_line()})
-        state = _Progress(started=datetime.now(UTC))
+        state = _Progress(started=datetime.now(UTC), spent=Spent(run.path))
         attempt = store.attempts(job.key) + 1
         try:
             with printing_to_stderr():
@@ -129,7 +131,9 @@ def _complete(job: Job, run: RunFolder, state: _Progress, attempt: int, share: b
     _predict(job, run, method, split, state)
     _choose_operating_point(job, run, method, state)
     parts = scoring.parts_of(job.dataset, job.split)
-    scores, images = scoring.score_run(job.name, job.dataset.card, split, run, parts)
+    point = state.operating_point
+    min_score = None if point is None else point.min_score
+    scores, images = scoring.score_run(job.name, job.dataset.card, split, run.predicted(), min_score, parts)
     bundle = _bundle(job, run, state, attempt)
     if isinstance(method, ControlMethod):  # how fast the truth is copied says nothing
         return replace(bundle, results=scores, image_results=images)
@@ -137,7 +141,7 @@ def _complete(job: Job, run: RunFolder, state: _Progress, attempt: int, share: b
     totals = [record["ms"]["total"] for record in times.values()]
     return replace(
         bundle,
-        results=(*scores, *scoring.timing_results(timing.summary(totals, state.peak_memory))),
+        results=(*scores, *scoring.timing_results(timing.summary(totals, state.spent.peak_memory_bytes))),
         image_results=images,
         timings=tuple(
             TimingRecord(image, phase, record["round"], milliseconds)
@@ -152,7 +156,6 @@ def _complete(job: Job, run: RunFolder, state: _Progress, attempt: int, share: b
 
 def _train(job: Job, run: RunFolder, method: Method, state: _Progress, share: bool) -> None:
     weights = job.weights
-    begun = time.monotonic()
     shared = sharing.take_over(job, run) if method.trainable and weights is None and share else None
     if shared is not None:
         weights, training = shared
@@ -166,7 +169,12 @@ def _train(job: Job, run: RunFolder, method: Method, state: _Progress, share: bo
                 "give trained weights: --weights PATH",
             )
         train = train.limit(job.schedule.train_images, job.seed)
-        with reporting(f"training {job.name}", "step") as report:
+        with reporting(f"training {job.name}", "step") as report, state.spent.counting("training"):
+
+            def progress(done: int, total: int, text: str) -> None:
+                report(done, total, text)
+                state.spent.go_on()
+
             weights = method.fit(
                 train,
                 val,
@@ -177,13 +185,13 @@ def _train(job: Job, run: RunFolder, method: Method, state: _Progress, share: bo
                     seed=job.seed,
                     init=job.init,
                     dataset=job.dataset.card.name,
-                    progress=report,
+                    progress=progress,
                     data=source_for(type(method), job.further, job.schedule.train_images, job.seed),
                 ),
             )
-        state.train_seconds = time.monotonic() - begun
         if weights is None:
             raise MethodError(f"{job.entry.name}.fit() returned no file of weights")
+        state.train_seconds = state.spent.seconds("training") or 0.0
         sharing.remember(job, run, weights, state.train_seconds)
     if weights is not None:
         method.load(weights)
@@ -198,12 +206,13 @@ def _train(job: Job, run: RunFolder, method: Method, state: _Progress, share: bo
 def _predict(job: Job, run: RunFolder, method: Method, split: Split, state: _Progress) -> None:
     done = {record["id"] for record in run.predictions().read()}
     journal, times = run.predictions(), run.timings()
-    begun = time.monotonic()
     pending = [index for index, image_id in enumerate(split.ids) if image_id not in done]
+    if not pending:  # its times and its memory are known from when it was made
+        return
     device = timing.computed_here(method, job.device)
     clock = timing.PhaseClock(timing.synchroniser(device))
     memory.reset_peak(device)
-    with reporting(f"predicting {job.name}", "image") as report:
+    with reporting(f"predicting {job.name}", "image") as report, state.spent.counting("prediction"):
         for count, index in enumerate(pending):
             sample = split[index]
             if count == 0 and not isinstance(method, ControlMethod):
@@ -216,8 +225,8 @@ def _predict(job: Job, run: RunFolder, method: Method, split: Split, state: _Pro
             times.append({"id": sample.id, "round": 0, "ms": milliseconds})
             journal.append(files.to_record(sample.id, found))
             report(len(done) + count + 1, len(split), f"{len(found)} instances in the last")
-    state.predict_seconds = time.monotonic() - begun
-    state.peak_memory = memory.peak(device) if method.in_process else None
+            state.spent.go_on()
+    state.spent.used_memory(memory.peak(device) if method.in_process else None)
 
 
 def _choose_operating_point(job: Job, run: RunFolder, method: Method, state: _Progress) -> None:
@@ -276,7 +285,10 @@ def check_prediction(name: str, method: Method, sample: Sample, found: Any) -> N
         raise wrong("there are scores" if found.scores is not None else "there are no scores")
     if not np.isfinite(found.boxes).all():
         raise wrong("a box is not finite")
-    found.checked()
+    try:
+        found.checked()
+    except DataError as error:
+        raise wrong(error.message) from None
 
 
 # -- what is stored ---------------------------------------------------------------------------------
@@ -297,7 +309,7 @@ def _bundle(
             split=job.split,
             seed=job.seed,
             schedule=job.schedule_name,
-            init=job.init if method.trainable and job.weights is None else ("weights" if job.weights else "none"),
+            init=job.init if method.trainable and job.weights is None else (GIVEN if job.weights else "none"),
             device=job.device,
             status="failed" if failed else "ok",
             badge="control" if method.origin == "control" else "measured",
@@ -314,8 +326,8 @@ def _bundle(
             dirty=dirty,
             weights_sha256=state.weights,
             train_seconds=state.train_seconds,
-            predict_seconds=state.predict_seconds,
-            peak_memory_bytes=state.peak_memory,
+            predict_seconds=state.spent.seconds("prediction"),
+            peak_memory_bytes=state.spent.peak_memory_bytes,
             arguments={
                 **job.plan,
                 "changed": job.changed,

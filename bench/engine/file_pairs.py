@@ -51,8 +51,13 @@ class _Name:
     @property
     def number(self) -> int | None:
         """The last number in the name."""
-        found = re.findall(r"\d+", self.stem)
-        return int(found[-1]) if found else None
+        return last_number(self.stem)
+
+
+def last_number(name: str) -> int | None:
+    """By which the frames of a sequence are told apart: ``t007`` and ``mask007`` are both frame 7."""
+    found = re.findall(r"\d+", name)
+    return int(found[-1]) if found else None
 
 
 # -- the truth --------------------------------------------------------------------------------------
@@ -292,7 +297,7 @@ class FilePairs(ImageSource):
         with _blaming(PREDICTION):
             if prediction.is_dir():
                 self._prediction = _LabelPrediction(prediction)
-            elif _file(prediction, _PREDICTION_FILES).suffix.lower() == ".csv":
+            elif prediction_file(prediction).suffix.lower() == ".csv":
                 self._prediction = _KagglePrediction(prediction, rle)
             else:
                 self._prediction = _CocoPrediction(prediction)
@@ -343,6 +348,15 @@ def _with_file(side: str, path: Path, error: DataError) -> DataError:
     if error.message.startswith(str(path)):
         return DataError(f"{side} {error.message}", error.hint)
     return DataError(f"{side} {path}: {error.message}", error.hint)
+
+
+def prediction_file(path: Path) -> Path:
+    """``path``, if it can be a file of predictions by its ending.
+
+    Raises:
+        DataError: it is not there, or is of another kind.
+    """
+    return _file(path, _PREDICTION_FILES)
 
 
 def _file(path: Path, kinds: Mapping[str, str]) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bench.api import BenchError, DataError, OutputError
+from bench.api import BenchError, Instances, OutputError
 from bench.store.files import (
     CURVES,
     CURVES_NAME,
@@ -26,6 +26,8 @@ from bench.store.files import (
     WEIGHTS_NAME,
     OperatingPoint,
     from_record,
+    read_predictions,
+    records,
     to_record,
 )
 
@@ -123,6 +125,15 @@ class RunFolder:
         """The journal of predictions, one line an image."""
         return Journal(self.path / PREDICTIONS)
 
+    def predicted(self) -> dict[str, Instances]:
+        """What is in the journal of predictions, by image.
+
+        Raises:
+            DataError: it is damaged.
+        """
+        path = self.path / PREDICTIONS
+        return read_predictions(path) if path.is_file() else {}
+
     def operating_point(self) -> OperatingPoint | None:
         """From which confidence detections count, if that was chosen.
 
@@ -166,16 +177,7 @@ class Journal:
         Raises:
             DataError: a line is not a record: somebody edited the file.
         """
-        if not self._path.is_file():
-            return
-        with self._path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    yield json.loads(line)
-                except ValueError:
-                    raise DataError(
-                        f"{self._path}, line {number}: not a record of a prediction", "run again with --force"
-                    ) from None
+        return records(self._path) if self._path.is_file() else iter(())
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a record; it is on its way to the disk when this returns.

@@ -14,7 +14,8 @@ from bench.data import Dataset, Split
 from bench.data.cards import Card
 from bench.engine import folder as files
 from bench.engine.folder import RunFolder
-from bench.metrics import Scorer, make_protocols
+from bench.engine.scoring import made_protocols
+from bench.metrics import Scorer
 from bench.progress import reporting
 from bench.store.files import OperatingPoint
 
@@ -30,8 +31,7 @@ IMAGES = 50
 
 def matters(card: Card) -> bool:
     """Whether a data set has a protocol that knows no confidence."""
-    protocols = make_protocols({p.name: p.params for p in card.protocols}, card.task.classes)
-    return not all(protocol.overlaps for protocol in protocols)
+    return not all(protocol.overlaps for protocol in made_protocols(card))
 
 
 def needed(card: Card, method: Method) -> bool:
@@ -71,7 +71,11 @@ def choose(
     with reporting(f"choosing the confidence of {label}", "image") as report:
         scorers = {
             confidence: Scorer(
-                [PROTOCOL], classes=card.task.classes, intervals=False, images=False, min_score=confidence
+                {PROTOCOL: {"boundary": 0}},
+                classes=card.task.classes,
+                intervals=False,
+                images=False,
+                min_score=confidence,
             )
             for confidence in CONFIDENCES
         }

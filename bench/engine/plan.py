@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -142,8 +143,8 @@ class Job(Choices):
     @cached_property
     def task(self) -> Task:
         """The data set's task, with the shape of a typical image."""
-        shapes = [(image.height, image.width) for image in self.dataset.images()]
-        typical = max(sorted(set(shapes)), key=shapes.count) if shapes else None
+        counts = Counter((image.height, image.width) for image in self.dataset.images())
+        typical = max(sorted(counts), key=counts.__getitem__) if counts else None
         return replace(self.dataset.task, image_shape=typical)
 
     @cached_property
@@ -156,7 +157,7 @@ class Job(Choices):
     @cached_property
     def key(self) -> str:
         """Hash of the plan: two jobs with the same key are the same run."""
-        return provenance.sha256_of({k: v for k, v in self.plan.items() if k != "note"})
+        return provenance.sha256_of(self.plan)
 
     @cached_property
     def training_key(self) -> str:
@@ -165,7 +166,7 @@ class Job(Choices):
         It lacks the variant, what of the parameters acts after the network, and how many images are evaluated.
         """
         after = self.entry.method.after_network
-        rest = {name: value for name, value in self.plan.items() if name not in ("method", "limit", "note")}
+        rest = {name: value for name, value in self.plan.items() if name not in ("method", "limit")}
         return provenance.sha256_of(
             {
                 **rest,
@@ -184,41 +185,42 @@ class Job(Choices):
         return runs / self.dataset.card.name / self.entry.name / self.key[:16]
 
 
-def make_jobs(
-    entries: Sequence[MethodEntry], datasets: Sequence[Dataset], seeds: Iterable[int], request: Request
-) -> list[Job]:
-    """Every method on every data set with every seed.
+def make_job(entry: MethodEntry, dataset: Dataset, seed: int, request: Request) -> Job:
+    """One job: a method on a data set with a seed.
 
     Raises:
-        MissingDependencyError: a package or a device that a method needs is not here.
-        UsageError: a schedule, an initialisation or a setting that a method does not have.
-        UnknownNameError: a split that a data set does not have.
-        DataError: further data that a method trains on are not there.
+        MissingDependencyError: a package or a device that the method needs is not here.
+        UsageError: a schedule, an initialisation or a setting that the method does not have.
+        UnknownNameError: a split that the data set does not have.
+        DataError: an empty split, or further data that the method trains on are not there.
     """
-    openers = {kind: opener(request.data_root, kind) for kind in ("real", "synthetic")}
-    return [
-        make_job(entry, dataset, seed, request, openers[dataset.source])
-        for dataset in datasets
-        for entry in entries
-        for seed in seeds
-    ]
+    return job_on(choose(entry, dataset.card, seed, request), dataset, opener(request.data_root, dataset.source))
 
 
-def make_job(entry: MethodEntry, dataset: Dataset, seed: int, request: Request, open_: Open | None = None) -> Job:
-    """One job of the grid; see :func:`make_jobs`. ``open_`` opens further data sets that the method trains on."""
-    choices = choose(entry, dataset.card, seed, request)
+def job_on(choices: Choices, dataset: Dataset, open_: Open) -> Job:
+    """What was chosen by the card alone, on the data set itself; ``open_`` opens further data sets to train on.
+
+    Raises:
+        DataError: an empty split, or further data that the method trains on are not there.
+        UnknownNameError: a further data set or split that there is not.
+    """
     dataset.split(choices.split)  # an empty one is refused now, not after the training
     further: tuple[FurtherSplit, ...] = ()
     if choices.trains:
-        open_ = open_ or opener(request.data_root, dataset.source)
-        further = further_splits(entry, choices.params, dataset, choices.split, open_)
+        further = further_splits(choices.entry, choices.params, dataset, choices.split, open_)
     resolved = {field_.name: getattr(choices, field_.name) for field_ in fields(choices)}
-    resolved["notes"] = (*choices.notes, *(part.note(entry.name) for part in further))
+    resolved["notes"] = (*choices.notes, *(part.note(choices.entry.name) for part in further))
     return Job(dataset=dataset, further=further, **resolved)
 
 
 def choose(entry: MethodEntry, card: Card, seed: int, request: Request) -> Choices:
-    """What a request means for a method on a data set of which only the card is known; errors of :func:`make_jobs`."""
+    """What a request means for a method on a data set of which only the card is known.
+
+    Raises:
+        MissingDependencyError: a package or a device that the method needs is not here.
+        UsageError: a schedule, an initialisation or a setting that the method does not have.
+        UnknownNameError: a split that the data set does not have.
+    """
     method = entry.method
     provenance.require(method)
     device = provenance.resolve_device(request.device, method)

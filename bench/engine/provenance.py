@@ -10,12 +10,13 @@ import inspect
 import json
 import os
 import platform
+import re
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,12 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@cache
 def code_hash(method: type[Method]) -> str:
     """Hash of the code that makes a method: its module or package, its bases outside ``bench``, their helpers.
 
-    The syntax tree is hashed, so that a comment or a line break changes nothing.
+    It is taken once of a class, which is what this process runs. The syntax tree is hashed, so that a comment or a
+    line break changes nothing.
     """
     files: set[Path] = set()
     for base in method.__mro__:
@@ -155,6 +158,19 @@ def machine(device: str = "cpu") -> MachineRecord:
     )
 
 
+def known_device(wanted: str) -> None:
+    """Raise unless it is the name of a device, be it here or not.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not _DEVICE.fullmatch(wanted):
+        raise UsageError(f"unknown device {wanted!r}", "auto, cpu, cuda or cuda:N")
+
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,4})?")
+
+
 def resolve_device(wanted: str, method: type[Method]) -> str:
     """The device to use: ``auto`` is a GPU if there is one and the method can use it.
 
@@ -165,8 +181,7 @@ def resolve_device(wanted: str, method: type[Method]) -> str:
         UsageError: not a device.
         MissingDependencyError: a GPU is asked for and none can be used.
     """
-    if wanted not in ("auto", "cpu", "cuda") and not (wanted.startswith("cuda:") and wanted[5:].isdigit()):
-        raise UsageError(f"unknown device {wanted!r}", "auto, cpu, cuda or cuda:N")
+    known_device(wanted)
     if not method.in_process:
         device = {"auto": "cpu", "cuda": "cuda:0"}.get(wanted, wanted)
         if device != "cpu" and _gpu(device) is None:
@@ -204,12 +219,22 @@ def commit() -> tuple[str | None, bool | None]:
     return head, bool(changed)
 
 
+_SECRETS = (
+    (re.compile(r"(://[^:/@\s]*):[^@\s]*@"), r"\1:***@"),
+    (re.compile(r"([?&](?:password|passfile|sslpassword)=)[^&\s]*"), r"\1***"),
+)
+"""Where the URL of a database holds a password, and what is kept of it."""
+
+
 def command_line() -> str:
-    """The command as it was typed."""
+    """The command as it was typed, without passwords: it is stored, and shown on the board."""
     import shlex
 
     name = Path(sys.argv[0]).name
-    return shlex.join([name if name != "__main__.py" else "bench", *sys.argv[1:]])
+    typed = [name if name != "__main__.py" else "bench", *sys.argv[1:]]
+    for secret, kept in _SECRETS:
+        typed = [secret.sub(kept, argument) for argument in typed]
+    return shlex.join(typed)
 
 
 def plain(params: Any) -> Mapping[str, Any]:

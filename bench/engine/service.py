@@ -5,23 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.api import BenchError
-from bench.data import Dataset, load_card
+from bench.data import Dataset
 from bench.data.dataset import UnmadeStandIn, unmade_stand_in
-from bench.data.opening import open_visibly
+from bench.data.opening import open_visibly, say_left_out
+from bench.engine import folder as files
+from bench.engine import grid
 from bench.engine.execution import Outcome, execute
 from bench.engine.folder import RunHeldError
 from bench.engine.further_data import opener
-from bench.engine.plan import Choices, Job, Request, choose, make_job, make_jobs
+from bench.engine.grid import Obstacles
+from bench.engine.plan import Choices, Job, Request, job_on
 from bench.engine.reported import store_reported
 from bench.progress import say
 from bench.records import ResultRecord
 from bench.registry import find_method
-from bench.store import NoDatabaseError, Store, StoredRun, open_store
+from bench.store import Store, StoredRun, open_store, store_if_there
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +60,7 @@ def runs_folder(given: Path | None = None) -> Path:
     return Path(given or os.environ.get(RUNS_VARIABLE) or DEFAULT_RUNS).expanduser()
 
 
-def run_all(
+def run_grid(
     methods: Names,
     datasets: Names,
     *,
@@ -69,12 +71,13 @@ def run_all(
     runs: Path | str | None = None,
     force: bool = False,
     **request: Any,
-) -> list[FinishedRun]:
+) -> tuple[list[FinishedRun], tuple[BenchError, ...]]:
     """Run every method on every data set with every seed.
 
-    Everything that can be known before is checked before: an unknown name, a missing package or a database that
-    cannot be written stops the call before anything is trained. After that, a failure of one run does not stop the
-    others; it is stored and comes back as :attr:`FinishedRun.error`.
+    Everything that can be known before is checked before. A mistake in what was asked for, or a database that cannot
+    be written, stops the call before anything is trained. What keeps single runs from being made here (a package,
+    weights or files that are not there, another process at work on the same run) is said, and the others are made. A
+    failure of one run does not stop the others; it is stored and comes back as :attr:`FinishedRun.error`.
 
     Args:
         methods: names of methods.
@@ -86,12 +89,34 @@ def run_all(
         runs: folder of all runs.
         force: run again what is done.
         request: the fields of :class:`bench.engine.plan.Request`.
+
+    Returns:
+        the runs that were made or found, and why others were left out, each reason once.
+
+    Raises:
+        UsageError, UnknownNameError: of what was asked for.
+        StoreError: the database cannot be opened or written.
+        OutputError: the folder of a run cannot be written.
     """
     entries = [find_method(name) for name in _listed(methods)]
+    asked, obstacles = _request(request, data_root), Obstacles()
+    chosen = grid.chosen(entries, _listed(datasets), seeds, asked, obstacles)
+    if not any(chosen.values()):
+        return [], obstacles.errors
     with open_store(db) as store:
         store_reported(store)
-        opened = _open(datasets, data_root, stand_in)
-        jobs = make_jobs(entries, opened, seeds, _request(request, data_root))
+        jobs: list[Job] = []
+        for name, choices in chosen.items():
+            if not choices:
+                continue
+            with obstacles.noted():
+                dataset = _open_one(name, data_root, stand_in)
+                open_ = opener(asked.data_root, dataset.source)
+                for one in choices:
+                    with obstacles.noted():
+                        jobs.append(job_on(one, dataset, open_))
+        if jobs:
+            _say_left_out(obstacles.errors)
         _say_notes(jobs)
         folder = runs_folder(Path(runs) if runs else None)
         finished, held = [], []
@@ -99,14 +124,24 @@ def run_all(
             try:
                 finished.append(_finished(store, execute(job, store, folder, force=force)))
             except RunHeldError as error:  # the others can go on meanwhile
-                say(f"left out: {error.message}")
+                _say_left_out([error])
                 held.append(error)
-        if held:
-            raise held[0]
-        return finished
+        return finished, (*obstacles.errors, *held)
 
 
-def plan(
+def run_all(methods: Names, datasets: Names, **arguments: Any) -> list[FinishedRun]:
+    """The runs of :func:`run_grid`, where all of them can be made.
+
+    Raises:
+        BenchError: as :func:`run_grid`; and, after all others have run, why one could not be made.
+    """
+    finished, left_out = run_grid(methods, datasets, **arguments)
+    if left_out:
+        raise left_out[0]
+    return finished
+
+
+def plan_grid(
     methods: Names,
     datasets: Names,
     *,
@@ -117,32 +152,48 @@ def plan(
     runs: Path | str | None = None,
     force: bool = False,
     **request: Any,
-) -> list[dict[str, Any]]:
-    """What :func:`run_all` would do, job by job, as plain data.
+) -> tuple[list[dict[str, Any]], tuple[BenchError, ...]]:
+    """What :func:`run_grid` would do, run by run, as plain data, and why it would leave others out.
 
     Nothing is trained, generated or stored. A run that needs a stand-in which is not there yet is planned from the
     card: its key, its folder and the version of its data set follow from the images, and are None.
     """
     entries = [find_method(name) for name in _listed(methods)]
-    asked = _request(request, data_root)
+    asked, obstacles = _request(request, data_root), Obstacles()
     folder = runs_folder(Path(runs) if runs else None)
-    store = _store_if_there(db)
-    planned, jobs, waiting = [], [], []
-    for name in _listed(datasets):
-        card, unmade = load_card(name), unmade_stand_in(name, asked.data_root, stand_in=stand_in)
-        dataset = None if unmade else _open_one(name, data_root, stand_in)
-        open_ = opener(asked.data_root, dataset.source if dataset else "synthetic")
-        for entry, seed in product(entries, seeds):
-            choices = choose(entry, card, seed, asked)
-            missing = [*([unmade] if unmade else []), *_unmade_further(choices, name, asked, dataset)]
-            if dataset is None or missing:
-                planned.append(_awaiting(choices, name, missing))
-                waiting.append(choices)
-            else:
-                job = make_job(entry, dataset, seed, asked, open_)
-                planned.append(_planned(job, folder, store, force))
-                jobs.append(job)
-    _say_notes([*waiting, *jobs])
+    planned: list[dict[str, Any]] = []
+    noted: list[Choices] = []
+    with store_if_there(db) as store:
+        for name, choices in grid.chosen(entries, _listed(datasets), seeds, asked, obstacles).items():
+            if not choices:
+                continue
+            with obstacles.noted():
+                unmade = unmade_stand_in(name, asked.data_root, stand_in=stand_in)
+                dataset = None if unmade else _open_one(name, data_root, stand_in)
+                open_ = opener(asked.data_root, dataset.source if dataset else "synthetic")
+                for one in choices:
+                    with obstacles.noted():
+                        missing = [*([unmade] if unmade else []), *_unmade_further(one, name, asked, dataset)]
+                        if dataset is None or missing:
+                            planned.append(_awaiting(one, name, missing))
+                            noted.append(one)
+                        else:
+                            job = job_on(one, dataset, open_)
+                            planned.append(_planned(job, folder, store, force))
+                            noted.append(job)
+    _say_notes(noted)
+    return planned, obstacles.errors
+
+
+def plan(methods: Names, datasets: Names, **arguments: Any) -> list[dict[str, Any]]:
+    """The plans of :func:`plan_grid`, where all runs can be made.
+
+    Raises:
+        BenchError: as :func:`run_grid`; and why one could not be made.
+    """
+    planned, left_out = plan_grid(methods, datasets, **arguments)
+    if left_out:
+        raise left_out[0]
     return planned
 
 
@@ -152,13 +203,13 @@ def run(methods: Names, datasets: Names, **arguments: Any) -> pd.DataFrame:
     Args:
         methods: a name, or several.
         datasets: a name, or several.
-        arguments: as of :func:`run_all`: ``seeds``, ``data_root``, ``schedule``, ``limit``, ``db``, ...
+        arguments: as of :func:`run_grid`: ``seeds``, ``data_root``, ``schedule``, ``limit``, ``db``, ...
 
     Raises:
-        BenchError: of the first run that failed, after all others have run.
+        BenchError: of the first run that failed or could not be made, after all others have run.
     """
-    finished = run_all(methods, datasets, **arguments)
-    failed = [one.error for one in finished if one.error is not None]
+    finished, left_out = run_grid(methods, datasets, **arguments)
+    failed = [*(one.error for one in finished if one.error is not None), *left_out]
     if failed:
         raise failed[0]
     return results(run_ids=[one.stored.id for one in finished], db=arguments.get("db"))
@@ -187,15 +238,15 @@ def _listed(names: Names) -> list[str]:
     return [names] if isinstance(names, str) else list(names)
 
 
-def _open(datasets: Names, data_root: Path | str | None, stand_in: bool | None) -> list[Dataset]:
-    return [_open_one(name, data_root, stand_in) for name in _listed(datasets)]
-
-
 def _open_one(name: str, data_root: Path | str | None, stand_in: bool | None) -> Dataset:
     dataset = open_visibly(name, Path(data_root) if data_root else None, stand_in=stand_in)
-    for note in dataset.notes:
-        say(f"{name}: {note}")
+    say_left_out(dataset)
     return dataset
+
+
+def _say_left_out(errors: Iterable[BenchError]) -> None:
+    for error in errors:
+        say(f"left out: {error}")
 
 
 def _say_notes(chosen: Sequence[Choices]) -> None:
@@ -209,13 +260,6 @@ def _say_notes(chosen: Sequence[Choices]) -> None:
             )
 
 
-def _store_if_there(db: str | Path | None) -> Store | None:
-    try:
-        return open_store(db, read_only=True)
-    except NoDatabaseError:
-        return None
-
-
 def _planned(job: Job, runs: Path, store: Store | None, force: bool) -> dict[str, Any]:
     standing = store.finished(job.key) if store else None
     folder = job.folder(runs)
@@ -223,7 +267,7 @@ def _planned(job: Job, runs: Path, store: Store | None, force: bool) -> dict[str
         action, why = "skip", f"stored as run {standing.id}"
     elif standing is not None:
         action, why = "run", f"--force: supersedes run {standing.id}"
-    elif (folder / "predictions.jsonl").exists() or (folder / "training").exists():
+    elif (folder / files.PREDICTIONS).exists() or (folder / files.TRAINING).exists():
         action, why = "resume", f"begun in {folder}"
     else:
         action, why = "run", "not run yet"

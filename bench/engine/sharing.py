@@ -16,12 +16,12 @@ from bench.engine import folder as files
 from bench.engine import provenance
 from bench.engine.folder import RunFolder, writing
 from bench.engine.plan import Job
-from bench.store.files import DROPPED_NAME
+from bench.store.files import CURVES_NAME, DROPPED_NAME
 
 RECORD = "trained.json"
 """In the training folder: what a finished training was."""
-CURVES = "training.jsonl"
-"""Of a training, where its method keeps them; they go along."""
+GOES_ALONG = tuple(f"{stage}{name}" for stage in ("", "*/") for name in (CURVES_NAME, DROPPED_NAME))
+"""Of a training and of its stages, where its method keeps them: curves, and what was not learned from."""
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,10 @@ def take_over(job: Job, run: RunFolder) -> tuple[Path, Training] | None:
             return weights, training
         with writing(run.path):
             _put(weights, own / training.weights)
-            for name in (CURVES, DROPPED_NAME):
-                if (path.parent / name).is_file():
-                    shutil.copyfile(path.parent / name, own / name)
+            for source in (found for pattern in GOES_ALONG for found in path.parent.glob(pattern)):
+                target = own / source.relative_to(path.parent)
+                target.parent.mkdir(exist_ok=True)
+                shutil.copyfile(source, target)
         _write(own, training)
         return own / training.weights, training
     return None

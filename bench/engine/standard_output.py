@@ -13,6 +13,10 @@ from typing import Any
 def printing_to_stderr() -> Iterator[None]:
     """What is printed inside, by Python, by a library below it or by a process that is started, goes to stderr."""
     out = sys.stdout
+    if out is None:  # it was closed before the program began: number 1 may be any file by now
+        with redirect_stdout(sys.stderr):
+            yield
+        return
     _flush(out)
     with ExitStack() as after:
         with suppress(OSError):  # one of the two is closed

@@ -6,28 +6,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.api import BenchError, DataError, Instances, UnknownNameError, UsageError
-from bench.data import Dataset, Split, card_names
+from bench.api import BenchError, DataError, UnknownNameError, UsageError
+from bench.data import card_names
 from bench.engine import scoring
-from bench.engine.folder import PREDICTIONS, RunFolder, from_record
 from bench.metrics import Comparison, compare
-from bench.records import ImageResultRecord, ResultRecord
 from bench.registry import registry
-from bench.report.stored_runs import opened, run_names, scored
+from bench.report.naming import run_names
+from bench.report.stored_runs import opened, scored
 from bench.store import Store, StoredRun
 from bench.store.files import RunFiles
 
 
-def predictions(run: StoredRun) -> dict[str, Instances]:
-    """The predictions of a run, by image.
+def files_of(store: Store, run: StoredRun) -> RunFiles:
+    """The files of a finished run, known to be those that its numbers were made from.
 
     Raises:
-        DataError: its folder is gone, or damaged.
+        DataError: see :meth:`bench.store.files.RunFiles.verified`.
     """
-    folder = Path(run.folder)
-    if not (folder / PREDICTIONS).is_file():
-        raise DataError(f"the predictions of run {run.id} are gone: {folder}", "run it again with --force")
-    return dict(from_record(record) for record in RunFolder(folder).predictions().read())
+    return RunFiles(run).verified(store.provenance(run.id).artifacts)
 
 
 def run_of(store: Store, reference: int | str) -> StoredRun:
@@ -109,10 +105,12 @@ def rescore(store: Store, references: Sequence[int | str], data_root: Path | Non
 
 def _rescored(store: Store, run: StoredRun, data_root: Path | None) -> Rescored:
     try:
-        found = predictions(run)
+        files = files_of(store, run)
+        found, min_score = files.predictions(), files.min_score()
         dataset = opened(run, data_root)
         split = dataset.split(run.split).take(list(found))
-        results, images = _records(f"run {run.id}", dataset, split, Path(run.folder))
+        parts = scoring.parts_of(dataset, split.name)
+        results, images = scoring.score_run(f"run {run.id}", dataset.card, split, found, min_score, parts)
     except (DataError, UnknownNameError) as error:
         return Rescored(run, error)
     store.rescore(run.id, results, images)
@@ -151,25 +149,19 @@ def compared(
         shown = ", ".join(f"run {r.id}: {r.dataset} {r.split} {r.content_hash[:12]}" for r in runs)
         raise UsageError(f"these runs are not of the same images ({shown})", "compare runs of one data set version")
     dataset = opened(runs[0], data_root)
-    found = {run.id: predictions(run) for run in runs}
+    files = {run.id: files_of(store, run) for run in runs}
+    found = {id_: its.predictions() for id_, its in files.items()}
     shared = set.intersection(*(set(images) for images in found.values()))
     if not shared:
         raise DataError("these runs have no image in common")
     split = dataset.split(runs[0].split).take(sorted(shared))
     protocols = scoring.protocols_of(dataset.card)
     name = protocol or next(iter(protocols))
-    names = run_names(runs)
+    names = run_names(runs, store.marks([run.id for run in runs]))
     scores = {
         names[run.id]: scored(
-            names[run.id], dataset, split, found[run.id], {name: protocols.get(name, {})}, RunFiles(run).min_score()
+            names[run.id], dataset, split, found[run.id], {name: protocols.get(name, {})}, files[run.id].min_score()
         )
         for run in runs
     }
     return compare(scores, name, metric)
-
-
-def _records(
-    label: str, dataset: Dataset, split: Split, folder: Path
-) -> tuple[tuple[ResultRecord, ...], tuple[ImageResultRecord, ...]]:
-    parts = scoring.parts_of(dataset, split.name)
-    return scoring.score_run(label, dataset.card, split, RunFolder(folder), parts)

@@ -10,11 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 import tempfile
-import unicodedata
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from bench.engine import provenance, scoring
 from bench.engine.folder import Journal, RunFolder, writing
 from bench.engine.further_data import said_to_train_on
 from bench.engine.service import FinishedRun, runs_folder
+from bench.engine.statement import Statement
 from bench.engine.submission_files import SubmittedPredictions
 from bench.progress import reporting
 from bench.records import (
@@ -37,118 +36,19 @@ from bench.records import (
     RunBundle,
     RunRecord,
 )
-from bench.registry import registry
 from bench.store import Store, open_store
 from bench.store.files import OperatingPoint
-from bench.text import as_seen, hidden, visible
+from bench.store.identity import SUBMITTED
 
-SUBMITTED = "submitted"
-"""Badge, schedule and origin of a submission, and the folder of all submissions to a data set."""
 UNKNOWN = "unknown"
 """What a submission does not tell: the machine, the device, the software."""
 SAID = ("statement", "trained_on")
 """What of a plan its author says, and nothing of what was predicted follows from: no part of the run's key."""
-LONGEST_NAME = 100
-LONGEST_NOTE = 4000
-_ADDRESS = re.compile(r"https?://[^\s]+", re.IGNORECASE)
 
 _NO_ENVIRONMENT = EnvironmentRecord(
     hash=UNKNOWN, python=UNKNOWN, platform=UNKNOWN, torch=None, mmcv=None, ops=None, cuda=None
 )
 _NO_MACHINE = MachineRecord(hash=UNKNOWN, hostname=UNKNOWN, cpu=UNKNOWN, cores=0, memory_bytes=0, os=UNKNOWN)
-
-
-@dataclass(frozen=True)
-class Statement:
-    """What somebody says of the predictions they bring. Nothing of it can be checked, all of it is untrusted text.
-
-    Attributes:
-        name: of the method, as it is to be written on the board.
-        who: made the predictions.
-        note: how they were made.
-        url: where the method or its code is.
-        paper: its title or citation.
-        seconds_per_image: how long an image took them.
-        trained_on: data sets, by card, that they were trained on, the evaluated one only where its images beyond the
-            training split were.
-
-    Raises:
-        UsageError: an empty or overlong text, one with characters that nobody sees, a name that looks like the name or
-            title of one of this program's own methods, an address that is no web address, or seconds that are not a
-            positive number.
-    """
-
-    name: str
-    who: str | None = None
-    note: str | None = None
-    url: str | None = None
-    paper: str | None = None
-    seconds_per_image: float | None = None
-    trained_on: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for field in ("name", "who", "note", "url", "paper"):
-            value = getattr(self, field)
-            object.__setattr__(self, field, value.strip() or None if value is not None else None)
-        if not self.name or not as_seen(self.name):
-            raise UsageError("a submission needs a name", "say by --name how the board is to call it")
-        for field in ("name", "who", "note", "url", "paper"):
-            _refuse_control(field, getattr(self, field) or "", allowed="\n\t" if field == "note" else "")
-        for field, most in (("name", LONGEST_NAME), ("who", LONGEST_NAME), ("url", 2000), ("paper", 1000)):
-            if len(getattr(self, field) or "") > most:
-                raise UsageError(f"--{field} is longer than {most} characters", "put the rest into --note")
-        if len(self.note or "") > LONGEST_NOTE:
-            raise UsageError(f"--note is longer than {LONGEST_NOTE} characters", "put it on a page and give its --url")
-        if self.url is not None and not _ADDRESS.fullmatch(self.url):
-            raise UsageError(f"--url {self.url!r} is no web address", "it begins with http:// or https://")
-        if self.seconds_per_image is not None and not 0 < self.seconds_per_image < math.inf:
-            raise UsageError(f"--seconds-per-image {self.seconds_per_image:g} is not above 0")
-        if as_seen(self.name) in _own_names():
-            raise UsageError(
-                f"{self.name!r} is a method of this program",
-                f"call the submission otherwise, such as '{self.name} by me'",
-            )
-
-    @property
-    def whole_note(self) -> str | None:
-        """The note with the speed that its author states, which is no timing of ours."""
-        stated = self.seconds_per_image
-        parts = [self.note, None if stated is None else f"stated speed, not measured here: {stated:g} s an image"]
-        return "; ".join(part for part in parts if part) or None
-
-    @property
-    def folder(self) -> str:
-        """A name for its folder: letters, digits, ``-`` and ``_`` of its own name, and a hash of it."""
-        ascii_ = unicodedata.normalize("NFKD", self.name).encode("ascii", "ignore").decode()
-        readable = re.sub(r"[^A-Za-z0-9_-]+", "-", ascii_).strip("-")[:40]
-        digest = hashlib.sha256(self.name.encode("utf-8", "backslashreplace")).hexdigest()[:8]
-        return f"{readable}-{digest}" if readable else digest
-
-
-def _own_names() -> set[str]:
-    """Names and titles of this program's methods and their families, as they are seen."""
-    entries = registry().methods.values()
-    return {as_seen(n) for e in entries for n in (e.name, e.title, e.method.name, e.method.title)}
-
-
-_UNFIT = {"Cc", "Cs", "Zl", "Zp"}
-"""Unicode categories of characters that end a line, steer a terminal, or are no characters."""
-
-
-def _refuse_control(field: str, text: str, allowed: str) -> None:
-    """Refuse a text that would do something to a terminal or a table, or to a reader, instead of being shown there."""
-    wrong = next((c for c in text if c not in allowed and unicodedata.category(c) in _UNFIT), hidden(text))
-    if wrong:
-        where = "line breaks, control characters" if not allowed else "control characters"
-        raise UsageError(
-            f"--{field} '{visible(text[:60])}' holds the character {_by_number(wrong)}",
-            f"leave out {where}, marks of direction and other characters that nobody sees",
-        )
-
-
-def _by_number(character: str) -> str:
-    """A character that cannot be shown."""
-    return f"U+{ord(character):04X} {unicodedata.name(character, '').lower()}".strip()
 
 
 def submit_files(
@@ -251,7 +151,9 @@ def submit(
             if standing is not None and not replace:  # its folder was lost, and is whole again
                 return _finished(store, standing.id, new=False)
             parts = scoring.parts_of(dataset, chosen.name)
-            scores, image_scores = scoring.score_run(statement.name, dataset.card, scored_images, run, parts)
+            scores, image_scores = scoring.score_run(
+                statement.name, dataset.card, scored_images, run.predicted(), min_score, parts
+            )
             record = _record(
                 statement, dataset, chosen, scored_images, plan, key, run, started, store.attempts(key) + 1
             )
@@ -284,7 +186,7 @@ def _stated_point(given: SubmittedPredictions, min_score: float | None) -> Opera
     if not math.isfinite(min_score):
         raise UsageError(f"--min-score {min_score} is no confidence", "such as 0.5")
     if not given.scored:
-        raise UsageError(f"--min-score {min_score:g}, and {given.path.name} has no confidences", "leave it out")
+        raise UsageError(f"{given.path}: --min-score is for confidences, and it has no confidences", "leave it out")
     return OperatingPoint(min_score, "their author's choice", 0, "", None)
 
 
@@ -377,7 +279,7 @@ def _record(
         init=UNKNOWN,
         device=UNKNOWN,
         status="ok",
-        badge="submitted",
+        badge=SUBMITTED,
         started=started,
         finished=datetime.now(UTC),
         attempt=attempt,

@@ -23,6 +23,7 @@ from bench.api import DataError, Instances, UsageError
 from bench.data import Dataset, Split
 from bench.data.images import IMAGE_SUFFIXES, read_labels
 from bench.decoding import not_json, wrong_content
+from bench.engine.file_pairs import last_number, prediction_file
 from bench.metrics.files import CocoResults, read_bytes
 from bench.metrics.matching import Masks
 from bench.metrics.submission import KaggleSubmission
@@ -54,22 +55,30 @@ class ImageList(msgspec.Struct):
         """Read one.
 
         Raises:
-            DataError: no such file, or not a COCO file.
+            DataError: no such file, not a COCO file, or two images of one id.
         """
         data = read_bytes(path)
         try:
-            return msgspec.json.decode(data, type=cls)
+            found = msgspec.json.decode(data, type=cls)
         except msgspec.ValidationError as error:
             raise DataError(f"{path}: not a COCO file that lists images: {wrong_content(error)}") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             why, hint = not_json(error, data)
             raise DataError(f"{path}: not JSON: {why}", hint) from None
+        seen: set[Name] = set()
+        for image in found._listed():
+            if image.id in seen:
+                raise DataError(f"{path}: two images have the id {image.id}")
+            seen.add(image.id)
+        return found
+
+    def _listed(self) -> Iterable[_ListedImage]:
+        return self.images.values() if isinstance(self.images, dict) else self.images
 
     @property
     def file_names(self) -> dict[Name, str]:
         """Image id -> file name, of the images that have one."""
-        images = self.images.values() if isinstance(self.images, dict) else self.images
-        return {image.id: image.file_name for image in images if image.file_name}
+        return {image.id: image.file_name for image in self._listed() if image.file_name}
 
     @property
     def category_names(self) -> dict[int, str]:
@@ -123,7 +132,7 @@ class SubmittedPredictions:
         self.path = path
         self._source = _open(path, rle)
         if rle is not None and not isinstance(self._source, _KaggleFile):
-            raise UsageError("--rle is for a Kaggle submission", f"{path} is none")
+            raise UsageError(f"{path}: --rle is for a Kaggle submission, and this is none", "leave --rle out")
         self.scored = self._source.scored
         lists = self._lists(split, listing)
         self._class_id = self._source.set_classes(dataset.card.task.classes, class_name, lists)
@@ -169,7 +178,7 @@ class SubmittedPredictions:
         """Whatever lists images by the numbers of the predictions, the surest first."""
         if not isinstance(self._source, _CocoFile):
             if listing is not None:
-                raise UsageError("--images is for COCO results", f"{self.path} are none")
+                raise UsageError(f"{self.path}: --images is for COCO results, and these are none", "leave --images out")
             return []
         if listing is not None:
             return [ImageList.read(listing)]
@@ -208,12 +217,15 @@ class _Source(ABC):
         """
         if given is not None:
             if given not in classes:
-                raise UsageError(f"no class {given!r} in the data set", f"its classes are {', '.join(classes)}")
+                raise UsageError(
+                    f"--class {given}: there is no class {given!r} in the data set",
+                    f"its classes are {', '.join(classes)}",
+                )
             return classes.index(given)
         if len(classes) == 1:
             return 0
         raise UsageError(
-            f"{self.path} says no classes, and the data set has {len(classes)}: {', '.join(classes)}",
+            f"{self.path}: it says no classes, and the data set has {len(classes)}: {', '.join(classes)}",
             "bring COCO results with a category_id, or say by --class which class all predictions are of",
         )
 
@@ -321,13 +333,7 @@ _RESULT_FOLDER = re.compile(r"(\w+)_RES", re.IGNORECASE)
 def _open(path: Path, rle: str | None) -> _Source:
     if path.is_dir():
         return _LabelFolder(path)
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    if path.suffix.lower() == ".csv":
-        return _KaggleFile(path, rle)
-    if path.suffix.lower() == ".json":
-        return _CocoFile(path)
-    raise DataError(f"{path}: neither a folder nor a .json or .csv file")
+    return _KaggleFile(path, rle) if prediction_file(path).suffix.lower() == ".csv" else _CocoFile(path)
 
 
 # -- which prediction is for which image ------------------------------------------------------------------
@@ -390,7 +396,7 @@ def _by_name(name: str, by_id: Mapping[str, str], by_file: Mapping[str, str]) ->
 
 
 def _by_frame(name: str, frames: Mapping[tuple[str, int], str], of_any: Mapping[int, str]) -> str | None:
-    number = _last_number(PurePosixPath(_without_suffix(name)).name)
+    number = last_number(PurePosixPath(_without_suffix(name)).name)
     if number is None:
         return None
     sequence = _RESULT_FOLDER.fullmatch(PurePosixPath(name).parent.name)
@@ -411,14 +417,14 @@ def _own_number(target: _Target) -> Iterator[int]:
 
 
 def _sequence_and_frame(target: _Target) -> Iterator[tuple[str, int]]:
-    number = _last_number(PurePosixPath(target.id).name)
+    number = last_number(PurePosixPath(target.id).name)
     if target.group is not None and number is not None:
         yield target.group, number
 
 
 def _frame(target: _Target) -> Iterator[int]:
     """The number of a frame; an image that is of no sequence has none, whatever digits its name ends in."""
-    number = _last_number(PurePosixPath(target.id).name) if target.group is not None else None
+    number = last_number(PurePosixPath(target.id).name) if target.group is not None else None
     if number is not None:
         yield number
 
@@ -436,8 +442,3 @@ def _unique(targets: Iterable[_Target], aliases: Callable[[_Target], Iterator[Al
 def _without_suffix(name: str) -> str:
     path = PurePosixPath(name)
     return str(path.with_suffix("")) if path.suffix.lower() in IMAGE_SUFFIXES else name
-
-
-def _last_number(name: str) -> int | None:
-    found = re.findall(r"\d+", name)
-    return int(found[-1]) if found else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.api import ControlMethod, Method, Sample, UsageError
+from bench.api import ControlMethod, Method, Sample, StoreError, UsageError
 from bench.data import Dataset
 from bench.data.opening import open_visibly
 from bench.engine import memory, provenance, timing
@@ -24,7 +25,7 @@ from bench.progress import Report, reporting
 from bench.records import RunBundle, TimingRecord
 from bench.registry import MethodEntry, find_method
 from bench.report.timings import TimedMethod, TimingSession
-from bench.store import NoDatabaseError, Store, StoredRun, open_store
+from bench.store import Store, StoredRun, open_store, store_if_there
 
 
 @dataclass
@@ -104,7 +105,7 @@ def time_methods(
     for name, path in given.items():
         if not find_method(name).method.trainable:
             raise UsageError(f"{name} has no weights to load", f"leave --weights {name}= out")
-        if not path.exists():
+        if not path.is_file():
             raise UsageError(f"--weights {name}={path}: no such file", "give the path of a checkpoint")
     data = open_visibly(dataset, data_root, stand_in=stand_in)
     request = Request(split=split, device=device, amp=amp, channels_last=channels_last, compile=compile)
@@ -112,9 +113,9 @@ def time_methods(
     samples = list(data.split(jobs[0].split).limit(images, seed))
     if not samples:
         raise UsageError(f"the split {jobs[0].split!r} of {dataset} has no image", "choose another --split")
-    store = None if fresh else _store_if_there(db)
     shape = (rounds, len(samples))
-    candidates = [_candidate(job, given.get(job.entry.name), store, seed, np.zeros(shape)) for job in jobs]
+    with nullcontext() if fresh else store_if_there(db) as store:
+        candidates = [_candidate(job, given.get(job.entry.name), store, seed, np.zeros(shape)) for job in jobs]
     total = (rounds + 1) * len(candidates) * len(samples)
     with reporting("timing", "prediction") as report:
         _measure(candidates, samples, rounds, batch, seed, report, total)
@@ -183,13 +184,6 @@ def _settings(method: type[Method], stored: Mapping[str, Any]) -> Any:
     fields = {f.name for f in dataclasses.fields(method.Params)}
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items() if k in fields}
     return method.Params(**values)
-
-
-def _store_if_there(db: str | None) -> Store | None:
-    try:
-        return open_store(db, read_only=True)
-    except NoDatabaseError:
-        return None
 
 
 # -- the clock --------------------------------------------------------------------------------------
@@ -263,21 +257,29 @@ def _largest(one: int | None, other: int | None) -> int | None:
 
 
 def _keep(candidates: Sequence[_Candidate], db: str | None) -> tuple[str, ...]:
-    """Store the samples with the runs whose weights were timed, and say so.
+    """Store the samples with the runs whose weights were timed, and say so, or why they cannot be stored.
 
     Only where they are of the same machine and device and computed in the same way as the run's own; phases and
     images are then those of the run.
     """
-    kept = []
+    kept: list[str] = []
     ours = [c for c in candidates if c.run is not None and _as_in_its_run(c)]
     if not ours:
         return ()
-    with open_store(db, create=False) as store:
-        for candidate in ours:
-            assert candidate.run is not None
-            store.add_timings(candidate.run.id, candidate.records)
-            kept.append(f"run {candidate.run.id}")
-    return (f"The samples are stored as further rounds of {', '.join(kept)}.",)
+    try:
+        with open_store(db, create=False) as store:
+            for candidate in ours:
+                assert candidate.run is not None
+                store.add_timings(candidate.run.id, candidate.records)
+                kept.append(f"run {candidate.run.id}")
+    except StoreError as error:  # what was measured is shown all the same
+        lost = ", ".join(f"run {c.run.id}" for c in ours[len(kept) :] if c.run is not None)
+        return (*_said_kept(kept), f"The samples of {lost} are not stored: {error}.")
+    return _said_kept(kept)
+
+
+def _said_kept(runs: Sequence[str]) -> tuple[str, ...]:
+    return (f"The samples are stored as further rounds of {', '.join(runs)}.",) if runs else ()
 
 
 def _as_in_its_run(candidate: _Candidate) -> bool:

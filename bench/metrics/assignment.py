@@ -41,37 +41,14 @@ def _no_repeats(indices: NDArray[np.int64]) -> bool:
 
 
 def _largest_matching(truth: NDArray[np.int64], prediction: NDArray[np.int64]) -> int:
-    """Size of a maximum bipartite matching (augmenting paths; the graphs are a few edges a node)."""
+    """Size of a maximum bipartite matching of the pairs (Hopcroft and Karp)."""
     if _no_repeats(truth) and _no_repeats(prediction):
         return int(truth.size)
-    options: dict[int, list[int]] = {}
-    for t, p in zip(truth.tolist(), prediction.tolist(), strict=True):
-        options.setdefault(t, []).append(p)
-    holder: dict[int, int] = {}
-    size = 0
-    for start in options:
-        # Breadth first from ``start`` to a free prediction, alternating edges.
-        came_from: dict[int, int] = {}
-        queue = [start]
-        free = None
-        while queue and free is None:
-            t = queue.pop(0)
-            for p in options[t]:
-                if p in came_from:
-                    continue
-                came_from[p] = t
-                if p not in holder:
-                    free = p
-                    break
-                queue.append(holder[p])
-        if free is None:
-            continue
-        size += 1
-        held = {t: p for p, t in holder.items()}
-        step: int | None = free
-        while step is not None:
-            t = came_from[step]
-            previous = held.get(t)
-            holder[step] = t
-            step = previous
-    return size
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import maximum_bipartite_matching
+
+    truths, row = np.unique(truth, return_inverse=True)
+    predictions, column = np.unique(prediction, return_inverse=True)
+    shape = truths.size, predictions.size
+    graph = csr_array((np.ones(truth.size, np.int8), (row, column)), shape=shape)
+    return int(np.count_nonzero(maximum_bipartite_matching(graph, perm_type="column") >= 0))

@@ -13,7 +13,7 @@ from bench.api import DataError, UsageError
 from bench.metrics.bootstrap import LEVEL, interval, resample_weights
 from bench.metrics.registry import where_is
 from bench.metrics.scoring import RESAMPLES, Evidence
-from bench.metrics.types import Scores
+from bench.metrics.types import FRACTION, Scores
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Comparison:
         differences: of every two.
         ranks: of each run, 1 being best; runs that cannot be told from the best of a rank share it. None without value.
         n_images: on which all of them are compared.
+        unit: of the values and their differences.
     """
 
     protocol: str
@@ -65,6 +66,7 @@ class Comparison:
     differences: tuple[Difference, ...]
     ranks: Mapping[str, int | None]
     n_images: int = 0
+    unit: str = FRACTION
 
 
 def compare(
@@ -113,9 +115,17 @@ def compare(
             if values[name] is not None and metric in (found := known.pools[protocol].resampled(weights))
         }
     differences = _holm([_difference(a, b, values, spread) for a, b in combinations(runs, 2)])
-    higher = first.result(metric).higher_is_better
-    ranks, n_images = _ranks(values, differences, higher), next(iter(runs.values())).n_images
-    return Comparison(protocol, metric, higher, values, differences, ranks, n_images)
+    result = first.result(metric)
+    return Comparison(
+        protocol,
+        metric,
+        result.higher_is_better,
+        values,
+        differences,
+        _ranks(values, differences, result.higher_is_better),
+        n_images=next(iter(runs.values())).n_images,
+        unit=result.unit,
+    )
 
 
 def _common_evidence(runs: Mapping[str, Scores], protocol: str) -> dict[str, Evidence]:

@@ -67,6 +67,10 @@ _LIST = msgspec.json.Decoder(list[_Annotation])
 _MAP = msgspec.json.Decoder(dict[str, _Annotation])
 
 
+FARTHEST = 10
+"""How far a polygon or a box may reach, in the height and width of its image together."""
+
+
 @dataclass(frozen=True, eq=False)
 class CocoImage:
     """An image of a COCO JSON file, with its annotations, not yet decoded."""
@@ -283,6 +287,12 @@ def _rle(annotation: _Annotation, image: CocoImage, name: Callable[[], str]) -> 
     polygons = [polygon for polygon in segmentation or () if len(polygon) >= 6]
     if any(len(polygon) % 2 for polygon in polygons):
         raise DataError(f"{name()}: a polygon with an odd number of coordinates")
+    farthest = max((abs(number) for polygon in polygons for number in polygon), default=0.0)
+    if farthest > FARTHEST * (height + width):  # the COCO API's rasteriser follows every outline to its end
+        raise DataError(
+            f"{name()}: a polygon reaches {farthest:g}, image {image.id} is {height} x {width} pixels",
+            "coordinates are pixels of the image",
+        )
     if not polygons:
         if annotation.score is not None:
             raise DataError(f"{name()} has no mask", "predictions are scored by their masks: give a segmentation")
@@ -307,6 +317,13 @@ def _boxes(found: Sequence[_Annotation], runs: Runs, name: Callable[[int], str])
             return runs.boxes
         given.append(box)
     boxes = np.array(given)
+    far = np.flatnonzero((np.abs(boxes) > FARTHEST * (runs.height + runs.width)).any(axis=1))
+    if far.size:
+        reach = np.abs(boxes[far[0]]).max()
+        raise DataError(
+            f"{name(int(far[0]))}: a box reaches {reach:g}, its image is {runs.height} x {runs.width} pixels",
+            "x, y, width, height in pixels of the image",
+        )
     boxes[:, 2:] += boxes[:, :2]
     return boxes
 

@@ -6,10 +6,11 @@ import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 from typing import Protocol as Interface
 
-from bench.api import DataError
+from bench.api import DataError, UsageError
 from bench.metrics.evidence import ImageEvidence, measure
 from bench.metrics.protocol import Protocol
 
@@ -44,6 +45,7 @@ def measure_all(
 
     Raises:
         BenchError: whatever an image raises.
+        UsageError: a process was killed.
     """
     count = len(source)
     if workers <= 1 or count <= 1:
@@ -55,7 +57,12 @@ def measure_all(
     context = multiprocessing.get_context("fork" if forks else "spawn")
     chunk = max(1, min(16, count // (4 * workers)))
     with ProcessPoolExecutor(workers, context, _start, (source, protocols, min_score)) as pool:
-        yield from pool.map(_measure_here, range(count), chunksize=chunk)
+        try:
+            yield from pool.map(_measure_here, range(count), chunksize=chunk)
+        except BrokenProcessPool:
+            raise UsageError(
+                f"one of {workers} worker processes was killed, most likely because memory ran out", "use fewer workers"
+            ) from None
 
 
 def _start(source: ImageSource, protocols: Sequence[Protocol], min_score: float | None) -> None:

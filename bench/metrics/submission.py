@@ -17,6 +17,8 @@ from bench.metrics.matching import Masks
 _ID_COLUMNS = ("ImageId", "id", "image_id")
 _RLE_COLUMNS = {"predicted": "row", "annotation": "row", "EncodedPixels": "column"}
 """Column of the masks -> how the competition that named it so counts pixels: Sartorius, Data Science Bowl 2018."""
+LONGEST_COLUMN, MOST_COLUMNS = 30, 8
+"""Characters of a column's name, and columns, that an error shows."""
 
 
 class KaggleSubmission:
@@ -48,7 +50,7 @@ class KaggleSubmission:
         rle_column = next((names.index(c) for c in _RLE_COLUMNS if c in names), None)
         if id_column is None or rle_column is None:
             raise DataError(
-                f"{path}: its columns are {', '.join(names) or 'none'}",
+                f"{path}: its columns are {_shown(names)}",
                 f"a submission has one of {', '.join(_ID_COLUMNS)} and one of {', '.join(_RLE_COLUMNS)}",
             )
         order = order or _RLE_COLUMNS[names[rle_column]]
@@ -109,3 +111,9 @@ class KaggleSubmission:
         if last > size:
             raise DataError(f"{where}: an RLE reaches pixel {last}, the image has {size}")
         return pairs
+
+
+def _shown(names: list[str]) -> str:
+    """The columns of a table whose first line may be no header at all, but a mask of a megabyte."""
+    cut = [name if len(name) <= LONGEST_COLUMN else f"{name[:LONGEST_COLUMN]}…" for name in names[:MOST_COLUMNS]]
+    return ", ".join(cut) + (", …" if len(names) > MOST_COLUMNS else "") or "none"

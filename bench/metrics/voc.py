@@ -145,10 +145,13 @@ def _best(
     equal = (iou == value[prediction]) & (iou >= floor)
     options = np.bincount(prediction[equal], minlength=count)
     if (options > 1).any():
+        wanted = np.flatnonzero(equal)
+        wanted = wanted[np.argsort(prediction[wanted], kind="stable")]
+        ends = np.cumsum(options).tolist()
         taken = set()
         for wanting in curves.order(value if scores is None else scores).tolist():
             if options[wanting]:
-                choice = truth[equal & (prediction == wanting)].tolist()
+                choice = truth[wanted[ends[wanting] - options[wanting] : ends[wanting]]].tolist()
                 best[wanting] = next((t for t in choice if t not in taken), choice[0])
                 taken.add(int(best[wanting]))
     return best, value

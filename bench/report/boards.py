@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Any
 from bench.report.numbers import decimals, number, shown_unit
 from bench.report.tables import Cell, Column, Table
 from bench.store.badges import TRAINED_ON_THIS
+from bench.store.queries import KEY_SHOWN
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bench.store import StoredRun
-
-KEY_SHOWN = 12
-"""Characters of a run's key, and of any other hash, that people see."""
-
 
 _ONLY_EXPORTED = (
     *("method", "variant", "badge", "complete", "device", "started", "commit", "dirty", "origin"),

@@ -21,10 +21,11 @@ HEIGHT = 420
 WIDTH = 640
 """Of a chart in a file; on a page, a chart is as wide as there is room."""
 
-LEGEND = alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1)
-SHAPES = alt.Legend(
-    title=None, orient="bottom", columns=2, labelLimit=300, symbolFillColor=GREY, symbolStrokeColor=GREY
-)
+NARROW = {"columns": alt.ExprRef("width < 620 ? 1 : 2"), "labelLimit": alt.ExprRef("clamp(width - 50, 120, 300)")}
+"""Of a legend, by the width of its chart: on a telephone names stand one below another, and are cut where it ends."""
+
+LEGEND = alt.Legend(title=None, orient="bottom", symbolOpacity=1, **NARROW)
+SHAPES = alt.Legend(title=None, orient="top", symbolFillColor=GREY, symbolStrokeColor=GREY, **NARROW)
 
 
 def picture(chart: Any, form: str) -> bytes:
@@ -61,6 +62,13 @@ def _drawing() -> Any:
     return vl_convert
 
 
+OTHERS = "other methods"
+"""Those that are drawn without a colour of their own, where there are more methods than colours."""
+
+NUMBERED = 40
+"""Points up to which each has the number of its run beside it."""
+
+
 def colours(names: Sequence[str]) -> alt.Scale:
     """A colour for each name, in order."""
     return alt.Scale(domain=list(names), range=[SERIES[i % len(SERIES)] for i in range(len(names))])
@@ -78,8 +86,8 @@ def speed(frame: pd.DataFrame, metric: str, logarithmic: bool) -> alt.LayerChart
     x_scale = alt.Scale(type="log", padding=30, nice=False) if logarithmic else alt.Scale(zero=False, padding=20)
     y_scale = alt.Scale(zero=False, padding=20)
     x, y = alt.X("x:Q", title=time, scale=x_scale), alt.Y("y:Q", title=metric, scale=y_scale)
-    names = sorted(frame["method"].unique())
-    colour = alt.Color("method:N", scale=colours(names), legend=LEGEND)
+    frame, names = _told_apart(frame)
+    colour = alt.Color("series:N", scale=colours(names), legend=LEGEND)
     picked = alt.selection_point(name="run", fields=["run_id"])
     base = alt.Chart(frame)
     across_x = base.mark_rule(opacity=0.6).encode(
@@ -110,22 +118,53 @@ def speed(frame: pd.DataFrame, metric: str, logarithmic: bool) -> alt.LayerChart
         )
         .add_params(picked)
     )
-    return alt.layer(front, across_x, across_y, points).properties(height=HEIGHT).interactive()
+    layers = [front, across_x, across_y, points]
+    if len(frame) <= NUMBERED:
+        layers.append(base.mark_text(align="left", dx=8, dy=-8, color=GREY).encode(x=x, y=y, text="run_id:N"))
+    return alt.layer(*layers).properties(height=HEIGHT).interactive()
+
+
+def _told_apart(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The points with a column ``series``, their method or :data:`OTHERS`, and every series in order.
+
+    Of more methods than there are colours those on the Pareto front go before, then those that come first.
+    """
+    methods = list(dict.fromkeys([*frame.loc[frame["front"], "method"], *frame["method"]]))
+    if len(methods) <= len(SERIES):
+        return frame.assign(series=frame["method"]), sorted(methods)
+    chosen = methods[: len(SERIES) - 1]
+    return frame.assign(series=frame["method"].where(frame["method"].isin(chosen), OTHERS)), [*chosen, OTHERS]
 
 
 def curves(frame: pd.DataFrame, names: Sequence[str]) -> alt.FacetChart:
     """F1 and TP / (TP + FP + FN) over IoU: ``run``, ``iou``, ``measure``, ``value``, ``low``, ``high`` in percent."""
+    both = alt.layer(
+        *_curve(names, alt.Legend(title=None, orient="bottom", columns=2, labelLimit=300, symbolOpacity=1))
+    )
+    return both.properties(height=260, width=330).facet(facet=alt.Facet("measure:N", title=None), columns=2, data=frame)
+
+
+def curve(frame: pd.DataFrame, names: Sequence[str], measure: str) -> alt.LayerChart:
+    """One of :func:`curves`, as wide as there is room."""
+    layers = _curve(names, LEGEND)
+    return alt.layer(*layers, data=frame[frame["measure"] == measure]).properties(height=HEIGHT, title=measure)
+
+
+def _curve(names: Sequence[str], legend: alt.Legend) -> list[Any]:
+    """Bands, lines and points of one measure."""
     x = alt.X("iou:Q", title="IoU threshold", scale=alt.Scale(domain=[0.5, 0.95], nice=False))
     y = alt.Y("value:Q", title="%", scale=alt.Scale(domain=[0, 100]))
-    colour = alt.Color("run:N", scale=colours(names), legend=LEGEND)
+    colour = alt.Color("run:N", scale=colours(names), legend=legend)
     band = alt.Chart().mark_area(opacity=0.2).encode(x=x, y=alt.Y("low:Q", title="%"), y2="high:Q", color=colour)
-    line = (
+    line = alt.Chart().mark_line().encode(x=x, y=y, color=colour)
+    points = (
         alt.Chart()
-        .mark_line(point=True)
+        .mark_point(filled=True, size=50, opacity=1)
         .encode(
             x=x,
             y=y,
             color=colour,
+            shape=_shapes(names, legend),
             tooltip=[
                 "run:N",
                 "iou:Q",
@@ -135,8 +174,12 @@ def curves(frame: pd.DataFrame, names: Sequence[str]) -> alt.FacetChart:
             ],
         )
     )
-    layered = alt.layer(band, line).properties(height=260, width=330)
-    return layered.facet(facet=alt.Facet("measure:N", title=None), columns=2, data=frame)
+    return [band, line, points]
+
+
+def _shapes(names: Sequence[str], legend: alt.Legend = LEGEND) -> alt.Shape:
+    """A shape for each run, for whoever sees no colours; in one legend with them."""
+    return alt.Shape("run:N", scale=alt.Scale(domain=list(names)), legend=legend)
 
 
 def scatter(frame: pd.DataFrame, first: str, second: str, title: str) -> alt.LayerChart:
@@ -213,6 +256,7 @@ def by_size(frame: pd.DataFrame, names: Sequence[str]) -> alt.LayerChart:
         xOffset=offset,
         y=alt.Y("value:Q", scale=alt.Scale(domain=[0, 100])),
         color=colour,
+        shape=_shapes(names),
         tooltip=["run:N", "size:N", alt.Tooltip("value:Q", format=".1f"), "cells:Q"],
     )
     return alt.layer(bars, points).properties(height=340)
@@ -225,8 +269,14 @@ def by_density(frame: pd.DataFrame, names: Sequence[str]) -> alt.LayerChart:
     y = alt.Y("value:Q", title="F1 [%]", scale=alt.Scale(domain=[0, 100]))
     points = (
         alt.Chart(frame)
-        .mark_circle(opacity=0.6, size=60)
-        .encode(x=x, y=y, color=colour, tooltip=["run:N", "name:N", "cells:Q", alt.Tooltip("value:Q", format=".1f")])
+        .mark_point(filled=True, opacity=0.6, size=60)
+        .encode(
+            x=x,
+            y=y,
+            color=colour,
+            shape=_shapes(names),
+            tooltip=["run:N", "name:N", "cells:Q", alt.Tooltip("value:Q", format=".1f")],
+        )
     )
     return alt.layer(points).properties(height=340).interactive()
 
@@ -254,13 +304,15 @@ def wins(frame: pd.DataFrame) -> alt.Chart:
 def training(frame: pd.DataFrame) -> alt.Chart:
     """Losses over steps: ``step``, ``name``, ``value``."""
     names = sorted(frame["name"].unique())
+    legend = alt.Legend(title=None, orient="bottom")
     return (
         alt.Chart(frame)
         .mark_line()
         .encode(
             x=alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1)),
             y=alt.Y("value:Q", title="loss", scale=alt.Scale(zero=False)),
-            color=alt.Color("name:N", scale=colours(names), legend=alt.Legend(title=None, orient="bottom")),
+            color=alt.Color("name:N", scale=colours(names), legend=legend),
+            strokeDash=alt.StrokeDash("name:N", scale=alt.Scale(domain=names), legend=legend),
             tooltip=["name:N", "step:Q", alt.Tooltip("value:Q", format=".4~g")],
         )
         .properties(height=340)

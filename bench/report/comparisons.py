@@ -11,8 +11,9 @@ FEW = "so few images are a weak ground for an interval or a p"
 """Said of a comparison on fewer than :data:`FEW_IMAGES` images."""
 
 
-def comparison_text(comparison: Comparison, unit: str = "fraction") -> str:
+def comparison_text(comparison: Comparison) -> str:
     """The runs with their ranks, then every difference with its interval and p."""
+    unit = comparison.unit
     sign = -1 if comparison.higher_is_better else 1
     places = sorted(comparison.values, key=lambda name: sign * (comparison.values[name] or 0.0))
     better = "higher" if comparison.higher_is_better else "lower"

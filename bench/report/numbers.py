@@ -62,7 +62,8 @@ def describe_plain(facts: Mapping[str, Any], indent: int = 0) -> str:
     """Nested facts as indented ``name: value`` lines, long texts wrapped to 100 characters."""
     lines: list[str] = []
     pad = "  " * indent
-    for key, value in facts.items():
+    for name, value in facts.items():
+        key = visible(str(name))
         if isinstance(value, Mapping):
             lines += [f"{pad}{key}:", describe_plain(value, indent + 1)] if value else []
         elif isinstance(value, list | tuple) and any(isinstance(v, Mapping) or len(str(v)) > 40 for v in value):

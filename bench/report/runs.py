@@ -16,6 +16,7 @@ from bench.text import width as columns
 
 if TYPE_CHECKING:
     from bench.engine.service import FinishedRun
+    from bench.store import StoredRun
 
 SHOWN_METRICS = 6
 """Numbers of a protocol in a row for people; ``bench show`` has all of them."""
@@ -98,7 +99,7 @@ def as_plain(run: FinishedRun) -> dict[str, Any]:
     }
 
 
-def listing(run: Any) -> dict[str, Any]:
+def listing(run: StoredRun) -> dict[str, Any]:
     """A stored run as one line of ``bench list runs``."""
     return {
         "run": run.id,

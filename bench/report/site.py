@@ -20,10 +20,12 @@ from bench.data.overview import is_partial
 from bench.errors import OutputError, UsageError
 from bench.records import ReportedResultRecord
 from bench.report.bibtex import bibliography, submissions
-from bench.report.boards import KEY_SHOWN, leaderboard_table
+from bench.report.boards import leaderboard_table
 from bench.report.escape import visible
 from bench.report.numbers import quantity
 from bench.report.tables import Table, render, simple
+from bench.store.identity import SUBMITTED
+from bench.store.queries import KEY_SHOWN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,10 +162,10 @@ class _Site:
             "split": split,
             "content_hash": dataset.content_hash[:KEY_SHOWN],
             "n_images": dataset.n_images,
-            "n_expected": self._expected(dataset, frame),
+            "n_expected": whole_data_set(self._store, dataset, [int(run_id) for run_id in frame["run_id"]]),
             "licence": dataset.licence,
             "n_runs": len(frame),
-            "n_submitted": int((frame["origin"] == "submitted").sum()),
+            "n_submitted": int((frame["origin"] == SUBMITTED).sum()),
             "ranked_by": ranking or "",
             "best": "" if first is None else _best(first, str(ranking), frame),
             "table": self._drawn(table, links=links, link="title"),
@@ -173,12 +175,6 @@ class _Site:
         }
         self._page("board.html", f"{stem}.html", board=board)
         return board
-
-    def _expected(self, dataset: StoredDataset, frame: pd.DataFrame) -> int | None:
-        """How many images the complete data set has, where its card said so and fewer or more are here."""
-        _, cards = self._store.cited([int(run_id) for run_id in frame["run_id"]])
-        expected = (cards[0].get("expected") or {}).get("images") if cards and dataset.source == "real" else None
-        return expected if is_partial(dataset.n_images, expected) else None
 
     def _run_page(self, run: StoredRun, badges: Sequence[str], board: str) -> None:
         said = self._store.provenance(run.id)
@@ -251,6 +247,19 @@ class _Site:
         path.parent.mkdir(exist_ok=True)
         path.write_text(self._environment.get_template(template).render(**context), encoding="utf-8")
         self._pages += 1
+
+
+def whole_data_set(store: Store, dataset: StoredDataset, run_ids: Sequence[int]) -> int | None:
+    """How many images the complete data set has, where its card said so and fewer or more were here.
+
+    Args:
+        store: opened for reading.
+        dataset: a version of it.
+        run_ids: one run on that version, or more.
+    """
+    _, cards = store.cited(run_ids) if dataset.source == "real" else ([], [])
+    expected = (cards[0].get("expected") or {}).get("images") if cards else None
+    return expected if is_partial(dataset.n_images, expected) else None
 
 
 def reported_table(records: Sequence[ReportedResultRecord]) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,3 @@ def scored(
             scorer.add(sample.id, truth, found[sample.id], group=sample.group)
             report(count, len(split), "")
     return scorer.result()
-
-
-def run_names(runs: Sequence[StoredRun]) -> dict[int, str]:
-    """How runs are named in a comparison."""
-    return {run.id: f"run {run.id} ({run.method}, seed {run.seed})" for run in runs}

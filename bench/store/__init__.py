@@ -16,9 +16,17 @@ if TYPE_CHECKING:
     from bench.store.faults import NoDatabaseError
     from bench.store.latency import LatencySummary
     from bench.store.queries import StoredDataset, StoredRun
-    from bench.store.store import Store, open_store
+    from bench.store.store import Store, open_store, store_if_there
 
-__all__ = ["LatencySummary", "NoDatabaseError", "Store", "StoredDataset", "StoredRun", "open_store"]
+__all__ = [
+    "LatencySummary",
+    "NoDatabaseError",
+    "Store",
+    "StoredDataset",
+    "StoredRun",
+    "open_store",
+    "store_if_there",
+]
 
 _HOMES = {
     "LatencySummary": "bench.store.latency",
@@ -27,6 +35,7 @@ _HOMES = {
     "StoredRun": "bench.store.queries",
     "Store": "bench.store.store",
     "open_store": "bench.store.store",
+    "store_if_there": "bench.store.store",
 }
 
 

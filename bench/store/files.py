@@ -5,9 +5,10 @@ The engine writes them (:mod:`bench.engine.folder`); whoever shows a stored run 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from bench.errors import DataError
 from bench.instances import Instances
 
 if TYPE_CHECKING:
+    from bench.records import ArtifactRecord
     from bench.store.queries import StoredRun
 
 PLAN = "plan.json"
@@ -37,6 +39,11 @@ TRAINING_LOG = re.compile(rf"{TRAINING}/(?:[A-Za-z0-9_-]+/)?(\d{{8}}_\d{{6}})/\1
 WEIGHTS = f"{TRAINING}/{WEIGHTS_NAME}"
 READABLE = (PLAN, PREDICTIONS, OPERATING_POINT, TIMINGS, LOG, CURVES, CHATTER)
 """What :class:`RunFiles` opens; besides, of each stage of a training, its curve, what it dropped, and its logs."""
+
+_NUMBERS_COME_FROM = {PREDICTIONS: "predictions", OPERATING_POINT: "details of the operating point"}
+"""File -> what it holds."""
+
+_AGAIN = "run it again with --force"
 
 SHOWN_BYTES = 64 * 1024
 """Of a log, from its end."""
@@ -108,6 +115,31 @@ class RunFiles:
             raise ValueError(f"{name!r} is no file of a run")
         return self._within(name) if self._is_of_this_run() else None
 
+    def verified(self, artifacts: Iterable[ArtifactRecord]) -> RunFiles:
+        """These files, known to be those that the run's numbers were made from.
+
+        Runs of one key share a folder: made again by ``--force``, or begun to be, it holds another attempt's files.
+
+        Args:
+            artifacts: of the run, as the store has them.
+
+        Raises:
+            DataError: its predictions or its operating point are gone, or are not those that the run wrote.
+        """
+        written = {artifact.path: artifact.sha256 for artifact in artifacts}
+        for name, what in _NUMBERS_COME_FROM.items():
+            if name not in written:
+                continue
+            path = self.path(name)
+            if path is None:
+                raise DataError(f"the {what} of run {self._run.id} are gone: {self._folder}", _AGAIN)
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if digest != written[name]:
+                later = "a later run took its place" if self._run.superseded else _AGAIN
+                raise DataError(f"the {what} in {path} are not those of run {self._run.id} any more", later)
+        return self
+
     def prediction(self, image: str) -> Instances:
         """What the run predicted on one image.
 
@@ -122,9 +154,7 @@ class RunFiles:
                 if line.startswith(start) and line.endswith(b"\n"):
                     found = _record(path, number, line)
         if found is None:
-            raise DataError(
-                f"run {self._run.id} holds no prediction for the image {image}", "run it again with --force"
-            )
+            raise DataError(f"run {self._run.id} holds no prediction for the image {image}", _AGAIN)
         return _checked(path, found)[1]
 
     def predictions(self) -> dict[str, Instances]:
@@ -133,8 +163,7 @@ class RunFiles:
         Raises:
             DataError: the predictions are gone or damaged.
         """
-        path = self._predictions()
-        return dict(_checked(path, record) for record in _lines(path))
+        return read_predictions(self._predictions())
 
     def operating_point(self) -> OperatingPoint | None:
         """From which confidence its detections count where a protocol knows none; None: all of them count.
@@ -173,7 +202,8 @@ class RunFiles:
             DataError: a file is damaged.
         """
         return {
-            stage: [_numbers(record) for record in _lines(path)] for stage, path in self._of_stages(CURVES_NAME).items()
+            stage: [_numbers(record) for record in records(path)]
+            for stage, path in self._of_stages(CURVES_NAME).items()
         }
 
     def dropped(self) -> dict[str, dict[str, Any]]:
@@ -192,7 +222,7 @@ class RunFiles:
             except ValueError:
                 content = None
             if not isinstance(content, dict):
-                raise DataError(f"{path} is damaged", "run it again with --force")
+                raise DataError(f"{path} is damaged", _AGAIN)
             found[stage] = content
         return found
 
@@ -222,9 +252,7 @@ class RunFiles:
     def _predictions(self) -> Path:
         path = self.path(PREDICTIONS)
         if path is None:
-            raise DataError(
-                f"the predictions of run {self._run.id} are gone: {self._folder}", "run it again with --force"
-            )
+            raise DataError(f"the predictions of run {self._run.id} are gone: {self._folder}", _AGAIN)
         return path
 
     def _is_of_this_run(self) -> bool:
@@ -271,8 +299,21 @@ def from_record(record: Mapping[str, Any]) -> tuple[str, Instances]:
     )
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Every whole line; one that a killed writer left half is not there yet."""
+def read_predictions(path: Path) -> dict[str, Instances]:
+    """What a ``predictions.jsonl`` holds, by image; of an image that is there twice the last.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    return dict(_checked(path, record) for record in records(path))
+
+
+def records(path: Path) -> Iterator[dict[str, Any]]:
+    """Every whole line of a file of JSON lines; one that a killed writer left half is not there yet.
+
+    Raises:
+        DataError: a line is no record: the file is damaged, or somebody edited it.
+    """
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.endswith(b"\n"):

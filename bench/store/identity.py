@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 GIVEN = "weights"
 """``init`` of a run with weights that were given instead of trained."""
+
+SUBMITTED: Final = "submitted"
+"""Badge, schedule and origin of predictions made elsewhere: nobody here knows how they were made."""
 
 Measurement = tuple[Any, ...]
 """Equal for two runs where a later one of the same seed replaces the earlier; hashable, and nothing to be read."""

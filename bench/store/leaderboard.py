@@ -16,11 +16,9 @@ from bench.store import frames, queries, views
 from bench.store.badges import badges, ranks
 from bench.store.identity import Measurement, measurement
 from bench.store.models import MethodVersion, Metric, Result, Run
+from bench.store.plain import as_text
 from bench.store.queries import RunFilter, StoredDataset, StoredRun
 from bench.store.ranks import overlap_ranks
-
-CHUNK = 500
-"""Values asked for in one statement: databases bound the number of parameters."""
 
 BEFORE = (
     *("rank", "run_id", "title", "method", "variant", "seed", "init", "schedule"),
@@ -312,23 +310,26 @@ def _settings(connection: Connection, runs: Sequence[StoredRun]) -> list[str]:
         versions.setdefault(run.method, {})[run.params_hash] = None
     wanted = sorted({hash_ for hashes in versions.values() if len(hashes) > 1 for hash_ in hashes})
     params: dict[str, dict[str, Any]] = {}
-    for start in range(0, len(wanted), CHUNK):
-        chosen = wanted[start : start + CHUNK]
+    for chosen in queries.chunks(wanted):
         rows = connection.execute(
             select(MethodVersion.params_hash, MethodVersion.params).where(MethodVersion.params_hash.in_(chosen))
         )
         params |= {row.params_hash: row.params for row in rows}
+    varying = {method: _varying([params[h] for h in hashes if h in params]) for method, hashes in versions.items()}
     found = []
     for run in runs:
-        siblings = [params[hash_] for hash_ in versions[run.method] if hash_ in params]
         own = params.get(run.params_hash, {})
-        differing = [name for name, value in own.items() if any(other.get(name) != value for other in siblings)]
-        found.append(", ".join(f"{name}={_text(own[name])}" for name in differing))
+        found.append(
+            ", ".join(f"{name}={as_text(value)}" for name, value in own.items() if name in varying[run.method])
+        )
     return found
 
 
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+def _varying(settings: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The settings that are not the same everywhere."""
+    first: Mapping[str, Any] = settings[0] if settings else {}
+    names = {name for own in settings for name in own}
+    return {name for name in names if any(own.get(name) != first.get(name) for own in settings)}
 
 
 def _between(shown: Sequence[Definition]) -> list[str]:

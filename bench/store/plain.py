@@ -45,3 +45,8 @@ def digest(value: Any) -> str:
     """SHA-256 of ``value`` as canonical JSON: the same content gives the same digest in any order of keys."""
     text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def as_text(value: Any) -> str:
+    """A setting's value as ``--set`` takes it: several ones separated by commas."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeVar
@@ -47,8 +47,12 @@ from bench.store.models import (
 )
 
 Record = TypeVar("Record")
+Value = TypeVar("Value")
 
 Status = Literal["ok", "failed"]
+
+AT_ONCE = 500
+"""Values in one statement: databases bound the number of its parameters."""
 
 KEY_SHOWN = 12
 """Characters of a run's key that are shown; a prefix of any length is understood."""
@@ -147,6 +151,11 @@ class StoredDataset:
     def ranks(self) -> str | None:
         """The protocol that ranks it: the first of its card."""
         return self.protocols[0] if self.protocols else None
+
+
+def chunks(values: Sequence[Value]) -> Iterator[Sequence[Value]]:
+    """``values`` in parts that fit into one statement."""
+    return (values[start : start + AT_ONCE] for start in range(0, len(values), AT_ONCE))
 
 
 # -- runs -------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,6 +23,7 @@ from bench.records import (
 )
 from bench.store import queries, writing
 from bench.store.database import TIMEOUT, Database, open_database
+from bench.store.faults import NoDatabaseError
 from bench.store.latency import LatencySummary
 from bench.store.models import Run
 from bench.store.queries import RunFilter, Status, StoredDataset, StoredRun
@@ -61,6 +63,18 @@ def open_store(
         StoreError: it cannot be opened, is no store, has a newer schema, or cannot be written.
     """
     return Store(open_database(Target.parse(target), read_only=read_only, create=create, timeout=timeout))
+
+
+def store_if_there(target: str | Path | None = None) -> AbstractContextManager[Store | None]:
+    """A store to read from, or None where there is none yet; for ``with``.
+
+    Raises:
+        StoreError: what lies there cannot be opened or is no store.
+    """
+    try:
+        return open_store(target, read_only=True)
+    except NoDatabaseError:
+        return nullcontext()
 
 
 class Store:
@@ -263,9 +277,11 @@ class Store:
 
     def runs_by_id(self, run_ids: Sequence[int]) -> list[StoredRun]:
         """The runs with these numbers, superseded ones too, in that order; numbers of no run are passed over."""
+        by_id: dict[int, StoredRun] = {}
         with self._database.reading() as connection:
-            found = queries.runs(connection, RunFilter(run_ids=run_ids, include_superseded=True))
-        by_id = {run.id: run for run in found}
+            for chosen in queries.chunks(run_ids):
+                found = queries.runs(connection, RunFilter(run_ids=chosen, include_superseded=True))
+                by_id |= {run.id: run for run in found}
         return [by_id[i] for i in dict.fromkeys(run_ids) if i in by_id]
 
     def machines(self) -> dict[str, MachineRecord]:

@@ -14,7 +14,7 @@ from bench.errors import UnknownNameError
 from bench.records import ArtifactRecord, EnvironmentRecord, MachineRecord, MethodVersionRecord, ResultRecord
 from bench.store import frames, queries
 from bench.store.badges import said_to_know
-from bench.store.identity import measurement
+from bench.store.identity import SUBMITTED, measurement
 from bench.store.models import (
     Artifact,
     DatasetVersion,
@@ -30,12 +30,6 @@ from bench.store.models import (
 
 if TYPE_CHECKING:
     import pandas as pd
-
-SUBMITTED = "submitted"
-"""What a submission has for a schedule."""
-
-CHUNK = 500
-"""Runs asked for in one statement: databases bound the number of parameters."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +113,7 @@ def marks(connection: Connection, run_ids: Sequence[int]) -> dict[int, dict[str,
     """
     found: dict[int, dict[str, Any]] = {}
     names = ("demo", "trained_on", "further_data", "changed")
-    for chosen in _chunks(run_ids):
+    for chosen in queries.chunks(run_ids):
         rows = connection.execute(select(Run.id, *[_argument(name) for name in names]).where(Run.id.in_(chosen)))
         for run_id, *texts in rows:
             pairs = [(name, _read(text)) for name, text in zip(names, texts, strict=True)]
@@ -141,7 +135,7 @@ def cited(connection: Connection, run_ids: Sequence[int]) -> tuple[list[dict[str
     """What a table of these runs cites: the papers of their methods, and the cards of their data sets, each once."""
     methods: set[int] = set()
     datasets: set[int] = set()
-    for chosen in _chunks(run_ids):
+    for chosen in queries.chunks(run_ids):
         rows = connection.execute(
             select(Run.method_version_id, Run.dataset_version_id).where(Run.id.in_(chosen)).distinct()
         )
@@ -220,7 +214,7 @@ def _last_of_each(rows: Iterable[Row[Any]]) -> Iterator[tuple[Any, ...]]:
 
 
 def _ranking_metric(connection: Connection, dataset_id: int, protocol: str | None) -> Row[int, str, str, int] | None:
-    """The metric that ranks a data set version, as the last finished run that has it defines it."""
+    """The metric that ranks a data set version, as its last finished run defines it."""
     last = (
         select(func.max(Run.id))
         .where(Run.dataset_version_id == dataset_id, Run.status == "ok", ~Run.superseded)
@@ -276,11 +270,6 @@ def image_values(connection: Connection, run_ids: Sequence[int], protocol: str, 
         .where(ImageResult.run_id.in_([int(i) for i in run_ids]), ImageResult.metric_id.in_(metrics))
         .order_by(Image.key, ImageResult.run_id),
     )  # fmt: skip
-
-
-def _chunks(run_ids: Sequence[int]) -> Iterator[list[int]]:
-    ids = [int(i) for i in run_ids]
-    return (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
 
 
 def _of(record: Any, row: dict[str, Any], **more: Any) -> Any:

@@ -40,11 +40,9 @@ from bench.store.models import (
     TimingSample,
 )
 from bench.store.plain import clean_text, digest, plain
+from bench.store.queries import chunks
 
 Row = TypeVar("Row", bound=Base)
-
-_AT_ONCE = 500
-"""Values in one ``IN (...)``: far below the limit of every database."""
 
 
 def add(session: Session, bundle: RunBundle, supersede: bool) -> int:
@@ -167,8 +165,8 @@ def add_reported(session: Session, records: Iterable[ReportedResultRecord], whol
     if whole:
         of_papers = ReportedResult.paper.in_(sorted({record.paper for record in seen.values()}))
         gone = sorted(set(session.scalars(select(ReportedResult.id).where(of_papers))) - kept)
-        for start in range(0, len(gone), _AT_ONCE):
-            session.execute(delete(ReportedResult).where(ReportedResult.id.in_(gone[start : start + _AT_ONCE])))
+        for chosen in chunks(gone):
+            session.execute(delete(ReportedResult).where(ReportedResult.id.in_(chosen)))
     return len(seen)
 
 
@@ -278,10 +276,10 @@ def _stored_images(session: Session, dataset_id: int, keys: Iterable[str]) -> di
     """Key to id and SHA-256 of those of ``keys`` that a data set version has."""
     wanted = sorted(keys)
     found: dict[str, tuple[int, str]] = {}
-    for start in range(0, len(wanted), _AT_ONCE):
+    for chosen in chunks(wanted):
         rows = session.execute(
             select(Image.key, Image.id, Image.sha256).where(
-                Image.dataset_version_id == dataset_id, Image.key.in_(wanted[start : start + _AT_ONCE])
+                Image.dataset_version_id == dataset_id, Image.key.in_(chosen)
             )
         )
         found |= {key: (id_, sha256) for key, id_, sha256 in rows}

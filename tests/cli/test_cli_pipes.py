@@ -66,3 +66,14 @@ def test_its_traceback_is_that_of_the_error(workplace: Path):
 def test_stdout_that_nobody_reads_is_none(workplace: Path, line: str, unbuffered: bool):
     done = ended("-m", "bench", *line.split(), unbuffered=unbuffered, read=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell")
+def test_a_run_without_any_stdout_is_stored_and_spoils_no_file(workplace: Path):
+    """What is opened first then has the number of standard output."""
+    line = f"{sys.executable} -m bench run -m truth,jitter -d tiny >&-"
+    done = subprocess.run(["sh", "-c", line], stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = subprocess.run([sys.executable, "-m", "bench", "rescore"], capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.count("scored again") == 2

@@ -61,6 +61,8 @@ class Threshold(Method):
             return labels
         if wrong == "size":
             return Instances.empty(3, 4, scored=True)
+        if wrong == "masks":
+            return Instances(*image.shape, (b"5",), scores=[0.5], boxes=[[0, 0, 1, 1]])
         if wrong == "scores":
             return Instances.from_label_map(labels)
         if wrong == "class":

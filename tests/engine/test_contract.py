@@ -513,3 +513,27 @@ def test_a_network_of_ours_keeps_every_promise(name: str, capsys: pytest.Capture
         main(["check", name, "--device", "cpu"])
     captured = capsys.readouterr()
     assert not end.value.code, captured.out + captured.err
+
+
+def test_a_device_that_is_none_is_refused_before_anything_is_tried(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as end:
+        main(["check", "truth", "--device", "gpu"])
+    captured = capsys.readouterr()
+    assert (end.value.code, captured.out) == (2, "")
+    assert captured.err == "error: unknown device 'gpu' (auto, cpu, cuda or cuda:N)\n"
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [("ValueError('no')", 5), ("UsageError('no')", 5), ("MissingDependencyError('no tool', 'get it')", 6)],
+)
+def test_only_what_is_not_here_is_missing(check, raised: str, code: int):
+    require = f"""
+    @classmethod
+    def require(cls, params, weights):
+        from bench.api import MissingDependencyError, UsageError
+        raise {raised}
+
+    def predict("""
+    found_code, found, _ = check(GOOD.replace("\n    def predict(", require, 1))
+    assert (found_code, found["available"]["ok"]) == (code, False)

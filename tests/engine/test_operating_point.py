@@ -11,7 +11,6 @@ from scipy.ndimage import label
 from tifffile import imread
 
 from bench.api import Instances, to_gray
-from bench.cli import main
 from bench.data import open_dataset
 from bench.metrics import score
 
@@ -96,19 +95,6 @@ class Doubtful(Method):
 
 
 @pytest.fixture
-def cli(capsys):
-    """(exit code, stdout, stderr) of a command line."""
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as ended:
-            main([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        return int(ended.value.code or 0), out, err
-
-    return call
-
-
-@pytest.fixture
 def doubtful(workplace: Path, monkeypatch):
     folder = workplace / "methods_here"
     folder.mkdir()
@@ -147,7 +133,7 @@ def test_a_run_chooses_it_on_images_that_are_not_evaluated(doubtful, cli):
     assert written == sum(label(to_gray(sample.image) > 1)[1] for sample in split)  # the cells, none of the shadows
 
 
-def test_a_damaged_choice_is_made_again_and_says_so_in_a_stored_run(doubtful, cli):
+def test_a_damaged_choice_is_not_used_and_is_made_again_by_force(doubtful, cli):
     assert cli("run", "-m", "doubtful", "-d", "tiny", "--schedule", "paper")[0] == 0
     (path,) = (doubtful / "runs").rglob("operating_point.json")
     whole = path.read_text()
@@ -155,7 +141,7 @@ def test_a_damaged_choice_is_made_again_and_says_so_in_a_stored_run(doubtful, cl
     assert cli("show", "1")[0] == 0
     code, _, err = cli("rescore", "1")
     assert code == 3
-    assert "operating_point.json is damaged" in err
+    assert "operating_point.json are not those of run 1 any more" in err
     assert cli("run", "-m", "doubtful", "-d", "tiny", "--schedule", "paper", "--force")[0] == 0
     assert path.read_text() == whole
 
@@ -163,7 +149,7 @@ def test_a_damaged_choice_is_made_again_and_says_so_in_a_stored_run(doubtful, cl
 def test_exported_results_say_from_where_they_count(doubtful, cli):
     assert cli("run", "-m", "doubtful", "-d", "tiny", "--schedule", "paper")[0] == 0
     counted = stored(cli)["counted from confidence"]["min_score"]
-    code, _, err = cli("data", "export", "--run", "1", "--format", "coco", "--to", "out", "--overlap", "score")
+    code, _, err = cli("data", "export", "--run", "1", "--format", "coco", "--to", "out")
     assert code == 0, err
     assert f"--min-score {counted:g}" in err
     assert json.loads((doubtful / "out" / "provenance.json").read_text())["counted_from_confidence"] == counted

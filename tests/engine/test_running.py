@@ -196,6 +196,7 @@ def test_one_failure_does_not_stop_the_others(threshold: Path, monkeypatch: pyte
         ("type", "error", "returned ndarray instead of Instances"),
         ("size", "error", "the prediction is 3 x 4 pixels, the image 64 x 64"),
         ("scores", "error", "there are no scores"),
+        ("masks", "error", "threshold, image test0: mask 0: an RLE covers 5 pixels"),
         ("class", "error", "class 3 where there are 1 classes"),
     ],
 )

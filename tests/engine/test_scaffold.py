@@ -13,26 +13,10 @@ import pytest
 from skimage import filters, measure
 
 from bench.api import FitContext, Instances, ObjectStatistics, Schedule, Task
-from bench.cli import main
 from bench.engine.contract import check_method
 from bench.engine.scaffold import BASES
 from bench.engine.trial import Generated, generated
 from bench.registry import MethodEntry, methods_in, registry
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]):
-    def call(*arguments: object) -> tuple[int, str, str]:
-        registry.cache_clear()
-        try:
-            with pytest.raises(SystemExit) as exit_:
-                main([str(a) for a in arguments])
-        finally:
-            registry.cache_clear()
-        captured = capsys.readouterr()
-        return int(exit_.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 def run_test(test: Path) -> None:

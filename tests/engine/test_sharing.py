@@ -179,3 +179,15 @@ def test_given_weights_are_used_and_nothing_is_shared(shared: Path, workplace: P
     found = run("shared-b", weights=workplace / "mine.txt")
     assert "weights_of" not in stored_arguments()[-1]
     assert not (folder(found) / "training").exists()
+
+
+def test_what_every_stage_of_a_training_wrote_goes_along(shared: Path):
+    code = shared.with_name("shared.py")
+    more = 'for name in ("training.jsonl", "dropped.json"):\n                (folder / name).write_text("{}\\n")\n'
+    at = "            weights.write_text("
+    code.write_text(code.read_text().replace(at, f"            {more}{at}"))
+    first, second = run("shared-a"), run("shared-b")
+    assert trainings(shared) == ["0 1.0"]
+    for name in ("training.jsonl", "stage/training.jsonl", "stage/dropped.json"):
+        there, here = folder(first) / "training" / name, folder(second) / "training" / name
+        assert here.read_bytes() == there.read_bytes()

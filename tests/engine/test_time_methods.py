@@ -154,6 +154,24 @@ def test_the_samples_join_the_rounds_of_the_run_they_are_of(found_methods):
     assert after.latency_median_ms == run.stored.latency_median_ms  # the run's own
 
 
+def test_what_cannot_be_stored_is_shown_and_the_reason_said(found_methods, monkeypatch):
+    """The session has taken minutes by then."""
+    from bench.api import StoreError
+    from bench.store import Store
+
+    (run,) = service.run_all("threshold", "tiny", schedule="paper")
+
+    def full(*arguments):
+        raise StoreError("the disk of bench.db is full", "free some space")
+
+    monkeypatch.setattr(Store, "add_timings", full)
+    session = time_methods.time_methods(["threshold"], "tiny", rounds=2, images=3)
+    assert session.methods[0].samples == 6
+    assert session.notes[-1] == (
+        f"The samples of run {run.stored.id} are not stored: the disk of bench.db is full (free some space)."
+    )
+
+
 def test_samples_of_given_or_random_weights_are_of_no_run(found_methods, workplace):
     (run,) = service.run_all("threshold", "tiny", schedule="paper")
     weights = {"threshold": Path(run.stored.folder) / "training" / "weights.pth"}

@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import main
-from bench.registry import registry
-
 ADAPTER = """
 from pathlib import Path
 from methods._external import ExternalMethod
@@ -34,24 +31,13 @@ def segment(level, image):
 """
 
 
-@pytest.fixture
-def cli(workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+@pytest.fixture(autouse=True)
+def fixed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The method ``fixed``, in a folder of the user's."""
     (workplace / "mine").mkdir()
     (workplace / "mine" / "fixed.py").write_text(ADAPTER)
     (workplace / "mine" / "_fixed_tool.py").write_text(TOOL)
     monkeypatch.setenv("BENCH_METHODS", str(workplace / "mine"))
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        registry.cache_clear()
-        try:
-            with pytest.raises(SystemExit) as exit_:
-                main([str(a) for a in arguments])
-        finally:
-            registry.cache_clear()
-        captured = capsys.readouterr()
-        return int(exit_.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 def test_without_weights_it_is_not_run_and_nothing_is_stored(cli, workplace: Path):

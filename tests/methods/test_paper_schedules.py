@@ -32,16 +32,8 @@ FCIS = {
     "rpn_channels": 16,
     "reduced_channels": 16,
 }
-YI = {
-    "resnet_depth": 18,
-    "resnet_width": 8,
-    "reduced_channels": 8,
-    "fused_channels": 16,
-    "extra_channels": (16, 16, 16),
-    "patch_channels": 8,
-    "fit_to_task": False,
-    "input_side": 128,
-}
+YI = {"input_side": 128}
+"""Besides what makes it narrow."""
 X152 = {**RCNN, "depth": 50, "groups": 4, "base_width": 8, "base_channels": 32}
 DEEPCIS = {**RCNN, "depth": 50, "stem_channels": 16, "base_channels": 16}
 SWIN = {"image_scale": (64, 64), "embed_dims": 48, "depths": (1, 1, 1, 1), "samples": 16}
@@ -137,8 +129,10 @@ def test_every_detection_method_is_tried():
         for card in cards
     ],
 )
-def test_the_paper_schedule_takes_its_first_step(tmp_path, name, card):
+def test_the_paper_schedule_takes_its_first_step(tmp_path, name, card, narrow_yi2018):
     entry, settings = find_method(name), TRIALS[name][1]
+    if settings is YI:
+        settings = {**narrow_yi2018, **YI}
     loaded = load_card(card)
     scheme = loaded.schemes[loaded.default_scheme]
     classes = loaded.task.classes or ("a", "b", "c")

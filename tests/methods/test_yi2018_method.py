@@ -16,20 +16,11 @@ from bench.metrics import score
 from methods.yi2018 import Yi2018
 from methods.yi2018.config import input_shape, needs
 
-NARROW = {
-    "resnet_depth": 18,
-    "resnet_width": 8,
-    "reduced_channels": 8,
-    "fused_channels": 16,
-    "extra_channels": (16, 16, 16),
-    "patch_channels": 8,
-    "fit_to_task": False,
-    "input_side": 128,
-    "mask_batch_size": 1,
-    "mask_share": 1.0,
-}
-EVERY_BOX = {"score_threshold": 0.0, "nms_iou": 1.0, "candidates": 10**6}
-"""Every default box is a detection, so that there is something to train masks on before the detector is."""
+
+@pytest.fixture(scope="session")
+def narrow(narrow_yi2018):
+    """That on images of 128 pixels, every mask of which is trained on by itself."""
+    return {**narrow_yi2018, "input_side": 128, "mask_batch_size": 1, "mask_share": 1.0}
 
 
 def objects(p05=30.0, median=50.0, p95=120.0, typical=8.0, densest=15):
@@ -240,8 +231,8 @@ def example(made, sample, seed=0):
 
 
 @pytest.mark.parametrize("shape", [(96, 120), (60, 200)])
-def test_augmented_images_masks_and_boxes_stay_together(one_thread, shape):
-    made = method(**NARROW, brightness=0.0, contrast=(1.0, 1.0))
+def test_augmented_images_masks_and_boxes_stay_together(one_thread, shape, narrow):
+    made = method(**narrow, brightness=0.0, contrast=(1.0, 1.0))
     sample = cells(3, shape)
     seen = set()
     for seed in range(12):
@@ -287,10 +278,16 @@ def test_light_changes_grey_levels_within_its_bounds(one_thread):
 # -- the two steps --------------------------------------------------------------------------------------
 
 
-def fit(source, folder, steps=2, progress=lambda done, total, text: None, variant="", **settings):
-    made = method(variant=variant, **{**NARROW, **EVERY_BOX, **settings})
-    context = FitContext(folder, Schedule(iterations=steps, batch_size=1), "smoke", seed=3, progress=progress)
-    return made.fit(source, None, context)
+@pytest.fixture(scope="session")
+def fit(narrow, every_box):
+    """Trains a narrow network for a few steps: ``fit(source, folder)`` gives its weights."""
+
+    def fitted(source, folder, steps=2, progress=lambda done, total, text: None, variant="", **settings):
+        made = method(variant=variant, **{**narrow, **every_box, **settings})
+        context = FitContext(folder, Schedule(iterations=steps, batch_size=1), "smoke", seed=3, progress=progress)
+        return made.fit(source, None, context)
+
+    return fitted
 
 
 def weights_of(torch, path):
@@ -298,7 +295,7 @@ def weights_of(torch, path):
 
 
 @pytest.mark.parametrize("norm", ["group", "batch"])
-def test_the_second_step_leaves_every_bit_of_the_detector_as_it_was(one_thread, tmp_path, norm):
+def test_the_second_step_leaves_every_bit_of_the_detector_as_it_was(one_thread, tmp_path, norm, fit):
     source = Source([cells(0), cells(1)])
     told = []
     last = fit(source, tmp_path, norm=norm, progress=lambda *what: told.append(what))
@@ -313,7 +310,7 @@ def test_the_second_step_leaves_every_bit_of_the_detector_as_it_was(one_thread, 
     assert {"mask_head.last.2.weight", "mask_head.patch.0.weight"} <= changed
 
 
-def test_the_first_step_leaves_the_mask_head_as_it_began_and_moves_the_detector(one_thread, tmp_path):
+def test_the_first_step_leaves_the_mask_head_as_it_began_and_moves_the_detector(one_thread, tmp_path, fit):
     source = Source([cells(0), cells(1)])
     fit(source, tmp_path / "one", steps=1, learning_rate=0.1)
     fit(source, tmp_path / "two", steps=4, learning_rate=0.1)
@@ -325,7 +322,7 @@ def test_the_first_step_leaves_the_mask_head_as_it_began_and_moves_the_detector(
     )
 
 
-def test_end_to_end_there_is_one_training_that_moves_everything(one_thread, tmp_path):
+def test_end_to_end_there_is_one_training_that_moves_everything(one_thread, tmp_path, fit):
     source = Source([cells(0), cells(1)])
     short = fit(source, tmp_path / "one", steps=1, variant="end-to-end")
     long = fit(source, tmp_path / "two", steps=3, variant="end-to-end")
@@ -335,10 +332,10 @@ def test_end_to_end_there_is_one_training_that_moves_everything(one_thread, tmp_
     assert {"mask_head.last.2.weight", "backbone.conv1.weight", "bbox_head.cls_convs.0.0.weight"} <= moved
 
 
-def test_either_step_can_stop_early(one_thread, tmp_path):
+def test_either_step_can_stop_early(one_thread, tmp_path, narrow, every_box):
     source = Source([cells(0), cells(1)])
     # No learning rate, no lower loss: the second pass brings no better one, and the third is the last.
-    made = method(**{**NARROW, **EVERY_BOX, "patience": 2, "learning_rate": 0.0, "mask_learning_rate": 0.0})
+    made = method(**{**narrow, **every_box, "patience": 2, "learning_rate": 0.0, "mask_learning_rate": 0.0})
     steps = []
     context = FitContext(
         tmp_path, Schedule(iterations=40, batch_size=1), "smoke", progress=lambda *what: steps.append(what)
@@ -353,7 +350,7 @@ class KilledError(BaseException):
 
 
 @pytest.mark.parametrize("where", ["1/2 detector", "2/2 mask"])
-def test_a_training_that_was_cut_in_either_step_ends_in_the_same_weights(one_thread, tmp_path, monkeypatch, where):
+def test_a_training_that_was_cut_in_either_step_ends_in_the_same_weights(one_thread, tmp_path, monkeypatch, where, fit):
     monkeypatch.setenv("BENCH_CHECKPOINT_SECONDS", "0")
     source = Source([cells(0), cells(1), cells(2)])
     whole = weights_of(one_thread, fit(source, tmp_path / "whole", steps=4))
@@ -379,10 +376,10 @@ def test_a_training_that_was_cut_in_either_step_ends_in_the_same_weights(one_thr
 
 
 @pytest.fixture(scope="module")
-def trained(one_thread, tmp_path_factory):
+def trained(one_thread, tmp_path_factory, narrow, every_box, fit):
     source = Source([cells(0), Sample("empty", np.zeros((96, 96), np.uint8), Instances.empty(96, 96))])
     weights = fit(source, tmp_path_factory.mktemp("trained"), steps=2, nms_iou=0.3)
-    made = method(Task(max_detections=40), **{**NARROW, **EVERY_BOX, "nms_iou": 0.3, "mask_threshold": 0.0})
+    made = method(Task(max_detections=40), **{**narrow, **every_box, "nms_iou": 0.3, "mask_threshold": 0.0})
     made.load(weights)
     return made
 
@@ -407,7 +404,7 @@ def test_predictions_have_the_size_of_the_image(trained, image):
     assert found == trained.predict(image)
 
 
-def test_training_survives_images_of_one_cell_and_of_none(one_thread, tmp_path):
+def test_training_survives_images_of_one_cell_and_of_none(one_thread, tmp_path, narrow, every_box, fit):
     alone = np.zeros((40, 40), np.uint8)
     alone[0, 0] = 1  # one pixel: too small to be trained on
     large = np.ones((40, 40), np.uint8)
@@ -419,7 +416,7 @@ def test_training_survives_images_of_one_cell_and_of_none(one_thread, tmp_path):
             Sample("pixel", np.zeros((1, 1), np.uint8), Instances.empty(1, 1)),
         ]
     )
-    made = method(Task(max_detections=30), **{**NARROW, **EVERY_BOX})
+    made = method(Task(max_detections=30), **{**narrow, **every_box})
     made.load(fit(source, tmp_path, steps=4, mask_objects=8))
     for sample in source:
         assert made.predict(sample.image).shape == sample.shape
@@ -469,12 +466,14 @@ def crop(folder: Path, name: str) -> Sample:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_small_yi2018_learns_two_real_images(one_thread, shared_data, tmp_path):
-    """A narrow ResNet-18 with group normalisation, from random weights, on two crops with 82 nuclei, in both steps."""
+@pytest.mark.parametrize("variant", ["", "end-to-end"])
+def test_a_small_yi2018_learns_two_real_images(one_thread, shared_data, tmp_path, variant, record_property):
+    """A narrow ResNet-18 with group normalisation, from random weights, on two crops with 82 nuclei."""
     source = Source(crop(shared_data / "dsb2018", name) for name in ("420f43d2", "aa58ba45"))
     statistics = ObjectStatistics.measure(sample.instances for sample in source)
     small = method(
         Task(classes=("nucleus",), objects=statistics, image_shape=(256, 256)),
+        variant,
         resnet_depth=18,
         resnet_width=32,
         reduced_channels=64,
@@ -494,4 +493,5 @@ def test_a_small_yi2018_learns_two_real_images(one_thread, shared_data, tmp_path
     found = [small.predict(sample.image) for sample in source]
     scores = score([sample.instances for sample in source], found, ["voc"], intervals=False)
     ap = scores.protocols["voc"]["AP@0.5"]
+    record_property("AP@0.5", round(ap, 3))
     assert ap >= 0.8, f"mask AP@0.5 is {ap:.3f}"

@@ -27,18 +27,6 @@ from methods.yi2018.head import Yi2018DefaultBoxes  # noqa: E402
 from methods.yi2018.mask import Window, Yi2018MaskHead, crops, mask_loss, window_of  # noqa: E402
 from methods.yi2018.neck import Yi2018Neck  # noqa: E402
 
-NARROW = {
-    "resnet_depth": 18,
-    "resnet_width": 8,
-    "reduced_channels": 8,
-    "fused_channels": 16,
-    "extra_channels": (16, 16, 16),
-    "patch_channels": 8,
-    "fit_to_task": False,
-}
-EVERY_BOX = {"score_threshold": 0.0, "nms_iou": 1.0, "candidates": 10**6}
-"""Every default box is a detection, so that there is something to train masks on before the detector is."""
-
 
 @pytest.fixture(autouse=True)
 def _seeded_and_quiet():
@@ -148,8 +136,8 @@ def test_finer_boxes_are_added_to_block_3_and_nothing_else_changes():
 # -- blocks and fusion ------------------------------------------------------------------------------------
 
 
-def test_block_1_is_conv1_before_its_pooling_and_the_rest_is_mmdetections_resnet():
-    built = network(**NARROW).backbone
+def test_block_1_is_conv1_before_its_pooling_and_the_rest_is_mmdetections_resnet(narrow_yi2018):
+    built = network(**narrow_yi2018).backbone
     reference = ResNet(18, base_channels=8, norm_cfg={"type": "GN", "num_groups": 4})
     missing = reference.load_state_dict(built.state_dict(), strict=False)
     assert not missing.unexpected_keys
@@ -243,8 +231,8 @@ def overlap(box, boxes):
     return shared / ((box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) - shared)
 
 
-def test_a_default_box_is_an_object_from_an_overlap_of_half_on_and_each_objects_best_always():
-    built = network(**NARROW)
+def test_a_default_box_is_an_object_from_an_overlap_of_half_on_and_each_objects_best_always(narrow_yi2018):
+    built = network(**narrow_yi2018)
     objects = [(2, 2, 22, 22), (90, 50, 94, 53), (40, 40, 100, 110)]  # the second is smaller than half of any box
     boxes, labels, _, wanted, positives = targets(built, sample(objects))
     each = np.stack([overlap(np.array(o, float), boxes.numpy().astype(float)) for o in objects])
@@ -269,8 +257,8 @@ def test_a_default_box_is_an_object_from_an_overlap_of_half_on_and_each_objects_
     )
 
 
-def test_boxes_in_an_ignored_region_are_neither_objects_nor_background():
-    built = network(**NARROW)
+def test_boxes_in_an_ignored_region_are_neither_objects_nor_background(narrow_yi2018):
+    built = network(**narrow_yi2018)
     boxes, _, weights, _, _ = targets(built, sample([(2, 2, 22, 22)], ignored=[(64, 64, 128, 128)]))
     inside = ((boxes[:, :2] >= 64) & (boxes[:, 2:] <= 128)).all(dim=1)
     assert inside.any()
@@ -278,8 +266,8 @@ def test_boxes_in_an_ignored_region_are_neither_objects_nor_background():
     assert weights[(boxes[:, 2:] < 64).all(dim=1)].min() == 1
 
 
-def test_three_hardest_negatives_a_positive_and_the_weight_of_the_confidences():
-    head = network(**NARROW, conf_weight=2.0).bbox_head
+def test_three_hardest_negatives_a_positive_and_the_weight_of_the_confidences(narrow_yi2018):
+    head = network(**narrow_yi2018, conf_weight=2.0).bbox_head
     # One object and five negatives, of which one is ignored; logits of (cell, background).
     logits = torch.tensor([[1.0, 0.0], [5.0, 0.0], [3.0, 0.0], [0.0, 0.0], [-4.0, 0.0], [9.0, 0.0]])
     labels = torch.tensor([0, 1, 1, 1, 1, 1])
@@ -294,8 +282,8 @@ def test_three_hardest_negatives_a_positive_and_the_weight_of_the_confidences():
     assert localisation.item() == pytest.approx((0.125 + 0.125 + 1.5) / 2)
 
 
-def test_only_the_surest_candidates_of_each_class_enter_suppression():
-    head = network(task=Task(classes=("a", "b")), **NARROW).bbox_head
+def test_only_the_surest_candidates_of_each_class_enter_suppression(narrow_yi2018):
+    head = network(task=Task(classes=("a", "b")), **narrow_yi2018).bbox_head
     boxes = torch.tensor([[20.0 * i, 0, 20.0 * i + 10, 10] for i in range(6)])
     found = InstanceData(
         bboxes=boxes, scores=torch.tensor([0.4, 0.9, 0.5, 0.8, 0.6, 0.7]), labels=torch.tensor([0, 0, 0, 1, 1, 1])
@@ -306,8 +294,8 @@ def test_only_the_surest_candidates_of_each_class_enter_suppression():
     assert kept.labels.tolist() == [0, 1, 1, 0]
 
 
-def test_detections_are_those_above_the_threshold_that_no_surer_one_overlaps():
-    built = network(**NARROW)
+def test_detections_are_those_above_the_threshold_that_no_surer_one_overlaps(narrow_yi2018):
+    built = network(**narrow_yi2018)
     head, sizes = built.bbox_head, [16, 8, 4, 2, 1]
     # Every confidence is background but for three cells of block 3, square boxes, unmoved.
     scores = [torch.zeros(1, 2 * n, s, s) for n, s in zip(head.num_base_priors, sizes, strict=True)]
@@ -440,8 +428,8 @@ def detections(*boxes):
     return InstanceData(bboxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
 
 
-def test_masks_are_trained_on_detections_that_overlap_an_object_by_half():
-    built = network(**NARROW)
+def test_masks_are_trained_on_detections_that_overlap_an_object_by_half(narrow_yi2018):
+    built = network(**narrow_yi2018)
     built.mask_head = Says(2.0)
     images = torch.randn(2, 3, 128, 128)
     maps = [torch.zeros(2, 4, 128 // stride, 128 // stride) for stride in (2, 4, 8, 16)]
@@ -461,8 +449,8 @@ def test_masks_are_trained_on_detections_that_overlap_an_object_by_half():
     assert built.mask_head.seen[1][1] == [(4, 11, 21), (4, 6, 11), (4, 4, 7)]
 
 
-def test_each_detection_learns_the_object_that_it_overlaps_most():
-    built = network(**NARROW)
+def test_each_detection_learns_the_object_that_it_overlaps_most(narrow_yi2018):
+    built = network(**narrow_yi2018)
     built.mask_head = Says(50.0)  # wrong by 50 on background, right on foreground
     maps = [torch.zeros(1, 4, 128 // stride, 128 // stride) for stride in (2, 4, 8, 16)]
     both = sample([(10, 10, 50, 50), (12, 10, 52, 50)])
@@ -471,8 +459,8 @@ def test_each_detection_learns_the_object_that_it_overlaps_most():
     assert loss.item() == pytest.approx(50 * (1 - 39 * 40 / 41**2), rel=1e-5)
 
 
-def test_without_a_detection_the_mask_loss_is_zero_and_can_be_differentiated():
-    built = network(**NARROW)
+def test_without_a_detection_the_mask_loss_is_zero_and_can_be_differentiated(narrow_yi2018):
+    built = network(**narrow_yi2018)
     maps = [torch.zeros(1, c, 128 // stride, 128 // stride) for c, stride in ((8, 2), (8, 4), (16, 8), (32, 16))]
     for found, objects in ((detections(), [(2, 2, 20, 20)]), (detections((2, 2, 20, 20)), [])):
         loss = built.mask_losses(torch.zeros(1, 3, 128, 128), maps, [found], [sample(objects)])
@@ -481,10 +469,10 @@ def test_without_a_detection_the_mask_loss_is_zero_and_can_be_differentiated():
     assert all(p.grad is not None and p.grad.abs().max() == 0 for p in built.mask_head.parameters())
 
 
-def test_more_detections_than_allowed_are_chosen_at_random_from_the_seed():
-    built = network(**NARROW, mask_objects=3)
+def test_more_detections_than_allowed_are_chosen_at_random_from_the_seed(narrow_yi2018):
+    built = network(**narrow_yi2018, mask_objects=3)
     objects = torch.tensor([[10.0 * i, 0, 10.0 * i + 9, 9] for i in range(10)])
-    every = [tuple(box) for box, _ in network(**NARROW)._positive(objects, objects)]
+    every = [tuple(box) for box, _ in network(**narrow_yi2018)._positive(objects, objects)]
     assert len(every) == 10
     torch.manual_seed(5)
     some = built._positive(objects, objects)
@@ -507,8 +495,8 @@ def gradients(built):
 
 
 @pytest.mark.parametrize(("part", "trained"), [("all", {True, False}), ("detector", {False}), ("mask", {True})])
-def test_each_part_has_its_losses_and_only_it_is_trained(part, trained):
-    built = network(**NARROW, norm="batch", **EVERY_BOX)
+def test_each_part_has_its_losses_and_only_it_is_trained(part, trained, narrow_yi2018, every_box):
+    built = network(**narrow_yi2018, norm="batch", **every_box)
     built.train_part(part)
     built.train()
     before = {name: value.clone() for name, value in built.state_dict().items()}
@@ -532,16 +520,16 @@ def test_each_part_has_its_losses_and_only_it_is_trained(part, trained):
     assert built.mask_head.training
 
 
-def test_end_to_end_the_masks_teach_the_backbone():
-    built = network(**NARROW, **EVERY_BOX)
+def test_end_to_end_the_masks_teach_the_backbone(narrow_yi2018, every_box):
+    built = network(**narrow_yi2018, **every_box)
     built.train()
     built.loss(*images_and_sample())["loss_mask"].backward()
     assert {"backbone.conv1.weight", "neck.fuse.conv.weight"} <= gradients(built)
     assert not any(name.startswith("bbox_head") for name in gradients(built))
 
 
-def test_an_image_without_objects_has_no_loss():
-    built = network(**NARROW)
+def test_an_image_without_objects_has_no_loss(narrow_yi2018):
+    built = network(**narrow_yi2018)
     built.train()
     losses = built.loss(torch.randn(1, 3, 128, 128), [sample([])])
     total = sum(sum(v) if isinstance(v, (list, tuple)) else v for v in losses.values())
@@ -552,8 +540,8 @@ def test_an_image_without_objects_has_no_loss():
 # -- prediction -------------------------------------------------------------------------------------------
 
 
-def test_masks_come_back_in_pixels_of_the_original_image():
-    built = network(**NARROW)
+def test_masks_come_back_in_pixels_of_the_original_image(narrow_yi2018):
+    built = network(**narrow_yi2018)
     built.mask_head = Says(3.0)
     built.bbox_head.predict_by_feat = lambda *_answers, batch_img_metas: [
         InstanceData(
@@ -575,9 +563,9 @@ def test_masks_come_back_in_pixels_of_the_original_image():
     assert rle.areas(one.pred_instances.rles, 128, 128).tolist() == [64 * 32, 128 * 128]
 
 
-def test_a_mask_is_what_is_at_least_as_likely_as_not():
+def test_a_mask_is_what_is_at_least_as_likely_as_not(narrow_yi2018):
     for logit, area in ((0.0, 16 * 16), (-0.001, 0)):
-        built = network(**NARROW)
+        built = network(**narrow_yi2018)
         built.mask_head = Says(logit)
         built.bbox_head.predict_by_feat = lambda *_answers, batch_img_metas: [
             InstanceData(bboxes=torch.tensor([[8.0, 8, 23, 23]]), scores=torch.tensor([1.0]), labels=torch.tensor([0]))

@@ -10,7 +10,8 @@ from pycocotools import mask as coco_mask
 from bench import rle
 from bench.api import DataError, Instances, UnknownNameError
 from bench.metrics import segments
-from bench.metrics.matching import Match, SideError
+from bench.metrics.assignment import true_positives
+from bench.metrics.matching import Match, Pairs, SideError
 
 HEIGHT, WIDTH = 9, 11
 
@@ -137,3 +138,18 @@ def test_sides_that_do_not_fit():
     with pytest.raises(SideError, match="mask 0") as error:
         Match(np.zeros((5, 4), int), Instances(5, 4, (b"5",), boxes=np.zeros((1, 4))))
     assert (error.value.side, error.value.index) == ("prediction", 0)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=14, unique=True))
+def test_as_many_pairs_as_can_be_had_are_counted(edges):
+    def most(left):
+        """Every choice, by hand: the first pair is taken, or it is not."""
+        if not left:
+            return 0
+        (truth, prediction), *others = left
+        return max(most(others), 1 + most([e for e in others if e[0] != truth and e[1] != prediction]))
+
+    truth, prediction = (np.array([e[side] for e in edges], np.int64) for side in (0, 1))
+    pairs = Pairs(truth, prediction, np.ones(len(edges), np.int64), np.full(len(edges), 0.6))
+    assert true_positives(pairs, (0.5, 0.7), strict=True).tolist() == [most(edges), 0]

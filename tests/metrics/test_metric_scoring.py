@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import pickle
 
 import numpy as np
@@ -248,3 +249,18 @@ def test_progress_is_told():
     image = np.eye(3, dtype=int)
     score([image] * 3, [image] * 3, ["kaggle"], intervals=False, progress=lambda *a: seen.append(a))
     assert [(done, total) for done, total, _ in seen] == [(1, 3), (2, 3), (3, 3)]
+
+
+class Killed(list):
+    """Images whose reading ends the process, as the system does where memory runs out."""
+
+    def __getitem__(self, index):
+        os._exit(9)
+
+    def explained(self, index, error):
+        return error
+
+
+def test_a_worker_that_is_killed_is_no_bug_of_ours():
+    with pytest.raises(UsageError, match=r"one of 2 worker processes was killed, .* .use fewer workers."):
+        Scorer(["kaggle"]).add_all(Killed([1, 2, 3]), workers=2)

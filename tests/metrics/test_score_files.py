@@ -414,7 +414,13 @@ BAD_TRUTH = {
     r"annotation 3: a polygon with an odd number": set_at(
         "annotations", 2, "segmentation", value=[[1, 2, 3, 4, 5, 6, 7]]
     ),
+    r"annotation 3: a polygon reaches 1500, image 10 is 60 x 80 pixels": set_at(
+        "annotations", 2, "segmentation", value=[[0, 0, 9, 9, 0, -1500.0]]
+    ),
     r"annotation 3: not a COCO segmentation": set_at("annotations", 2, "segmentation", value="circle"),
+    r"annotation 1: a box reaches 1e\+308, its image is 60 x 80": set_at(
+        "annotations", 0, "bbox", value=[0, 0, 1e308, 1]
+    ),
     r"annotation 1: not a COCO box": set_at("annotations", 0, "bbox", value=[1, 2, 3]),
     "not COCO": lambda data: data.pop("images"),
     "it lists no image": lambda data: (data["images"].clear(), data["annotations"].clear()),
@@ -440,6 +446,9 @@ BAD_RESULTS = {
     r"result 1 \(image 10\): illegal character": set_at(1, "segmentation", "counts", value="abc~"),
     r"result 1 \(image 10\): an RLE covers": set_at(1, "segmentation", "counts", value="54"),
     r"result 1 \(image 10\) has no mask": lambda data: data[1].pop("segmentation"),
+    # The COCO API's own rasteriser ends the whole program over these.
+    r"result 1 \(image 10\): a polygon reaches 1e\+09": set_at(1, "segmentation", value=[[0, 0, 1e9, 0, 1e9, 1e9]]),
+    r"result 1 \(image 10\): a polygon reaches 1e\+300": set_at(1, "segmentation", value=[[0, 0, 1, 0, 1, -1e300]]),
     r"result 0 \(image 10\): the truth does not list its category 99": set_at(0, "category_id", value=99),
     "a prediction for image 77, which .*truth.json does not have": set_at(0, "image_id", value=77),
     "two results have the id 8": lambda data: [data[i].update(id=8) for i in (0, 3)],

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from bench.errors import UnknownNameError
 from bench.report import escape
-from bench.report.numbers import decimals, number, quantity
+from bench.report.numbers import decimals, describe_plain, number, quantity
 from bench.report.tables import FORMATS, Cell, Column, Table, render, simple, to_text
 
 HOSTILE = [
@@ -272,3 +272,14 @@ def test_numbers_as_people_read_them() -> None:
     assert quantity(4, "instances") == "4 instances"
     assert quantity(None, "ms") is None
     assert quantity(float("inf"), "ms") is None
+
+
+def test_facts_are_harmless_by_name_and_by_value() -> None:
+    facts = {
+        "a\x1b[2J": 1,
+        "b\u202e": {"c\nd": "e\x07"},
+        "f\x9b": [{"g\x1b": "h"}],
+        "i\x1b": ["j"],
+        "k\x1b": ["l" * 50],
+    }
+    assert all(line.isprintable() for line in describe_plain(facts).split("\n"))

@@ -25,6 +25,8 @@ def test_runs_by_id_keep_the_order_asked_for(board: Store, make) -> None:
     first, second = board.add(make(0)), board.add(make(1))
     board.supersede(first)
     assert [run.id for run in board.runs_by_id([second, 99, first, second])] == [second, first]
+    many = range(second + 1, second + 300_000)  # more than any database takes as parameters of one statement
+    assert [run.id for run in board.runs_by_id([second, *many, first])] == [second, first]
 
 
 def test_image_values_and_metrics(board: Store, make) -> None:
