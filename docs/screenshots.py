@@ -1,9 +1,11 @@
-"""Pictures of every page of the board, for the README: from real runs, in headless Chromium.
+"""Pictures of the board for the README: from real runs, in headless Chromium.
 
-    python docs/screenshots.py --db bench.db --data-root DATA --runs 8,10
+    bench demo-db --db demo.db
+    python docs/screenshots.py --db bench.db --data-root DATA --runs 6,2,1 --generated demo.db
 
-Needs playwright (`pip install playwright`) and a Chromium (`--chromium`, default where Debian puts it). The board is
-started for it and stopped again.
+The page of several data sets is of generated ones, from a database of its own. Needs playwright
+(`pip install playwright`) and a Chromium (`--chromium`, default where Debian puts it). The board is started for it and
+stopped again.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -30,8 +33,11 @@ FLAGS = (
     *("--disable-component-update", "--disable-sync"),
 )
 CHROMIUM = "/usr/bin/chromium"
-LARGEST = 200_000
+LARGEST = 300_000
 """Bytes of a picture."""
+
+WIDTH = 1280
+"""Pixels of a window."""
 
 
 @contextmanager
@@ -65,47 +71,73 @@ def settled(page: Any) -> None:
 
 
 def small(picture: bytes) -> bytes:
-    """The picture with as many colours as fit into :data:`LARGEST` bytes."""
+    """The picture as it is, or with as many colours as fit into :data:`LARGEST` bytes."""
     image = Image.open(io.BytesIO(picture)).convert("RGB")
-    for colours in (256, 128, 64, 32):
+    for colours in (None, 256, 128, 64, 32):
         out = io.BytesIO()
-        image.quantize(colours, dither=Image.Dither.NONE).save(out, "PNG", optimize=True)
+        shown = image if colours is None else image.quantize(colours, dither=Image.Dither.NONE)
+        shown.save(out, "PNG", optimize=True)
         if out.tell() <= LARGEST:
             break
     return out.getvalue()
 
 
-def views(runs: list[int]) -> dict[str, tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Name of a picture -> page, its address and how it is drawn."""
+@dataclass(frozen=True)
+class View:
+    """What a picture shows, and how it is taken.
+
+    Attributes:
+        page: of the board.
+        address: what stands in it.
+        dark: whether the browser asks for dark colours.
+        height: of the window, in pixels.
+        generated: whether it is of the database of generated images.
+    """
+
+    page: str
+    address: dict[str, Any] = field(default_factory=dict)
+    dark: bool = False
+    height: int = 860
+    generated: bool = False
+
+
+def views(runs: list[int]) -> dict[str, View]:
+    """Name of a picture to what it shows; those that the README has."""
     first, *others = runs
-    pair = {"run": first, "other": others[0]} if others else {"run": first}
     return {
-        "board": ("board", {}, {}),
-        "board-dark": ("board", {}, {"dark": True}),
-        "board-narrow": ("board", {}, {"width": 420}),
-        "speed": ("speed", {}, {}),
-        "compare": ("compare", {"run": runs}, {}),
-        "compare-differences": ("compare", {"run": runs, "part": "differences"}, {}),
-        "compare-curves": ("compare", {"run": runs, "part": "curves"}, {}),
-        "compare-cells": ("compare", {"run": runs, "part": "cells"}, {}),
-        "images": ("images", {**pair, "order": "worst"}, {"height": 900}),
-        "images-narrow": ("images", pair, {"width": 420}),
-        "datasets": ("datasets", {}, {}),
-        "datasets-generated": ("datasets", {"synthetic": 1}, {"height": 1250}),
-        "papers": ("papers", {}, {}),
-        "run": ("run", {"run": first}, {}),
-        "run-training": ("run", {"run": first, "part": "training"}, {}),
-        "runs": ("run", {}, {}),
+        "board": View("board", height=900),
+        "board-dark": View("board", dark=True, height=900),
+        "images": View(
+            "images", {"run": first, **({"other": others[0]} if others else {}), "order": "worst"}, height=920
+        ),
+        "speed": View("speed", height=960),
+        "compare-curves": View("compare", {"run": runs, "part": "curves"}),
+        "papers": View("papers"),
+        "run-training": View("run", {"run": first, "part": "training"}, height=960),
+        "datasets-generated": View("datasets", {"synthetic": 1}, height=1640, generated=True),
     }
+
+
+def taken(browser: Any, address: str, view: View) -> bytes:
+    """The picture, of the board at that address."""
+    page = browser.new_page()
+    page.emulate_media(color_scheme="dark" if view.dark else "light")
+    page.set_viewport_size({"width": WIDTH, "height": view.height})
+    query = urlencode(view.address, doseq=True)
+    page.goto(f"{address}/{'' if view.page == 'board' else view.page}?{query}")
+    settled(page)
+    picture = page.screenshot()
+    page.close()
+    return small(picture)
 
 
 def main() -> None:
     """Write the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--db", type=Path, required=True)
+    parser.add_argument("--generated", type=Path, help="a database of generated images; default: the same")
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--runs", default="1,2", help="runs of the same images, to compare and to look at")
-    parser.add_argument("--board", default="", help="the address of the board view, after ?")
     parser.add_argument("--only", default="", help="names of pictures, comma-separated")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "img")
     parser.add_argument("--chromium", default=CHROMIUM)
@@ -114,28 +146,25 @@ def main() -> None:
 
     chosen.out.mkdir(parents=True, exist_ok=True)
     wanted = [name for name in chosen.only.split(",") if name]
-    runs = [int(run) for run in chosen.runs.split(",")]
-    with (
-        board(chosen.db, chosen.data_root) as address,
-        sync_playwright() as playwright,
-        tempfile.TemporaryDirectory() as home,
-    ):
-        browser = playwright.chromium.launch_persistent_context(
-            home, executable_path=chosen.chromium, args=list(FLAGS), headless=True
-        )
-        for name, (page_name, params, look) in views(runs).items():
-            if wanted and name not in wanted:
-                continue
-            page = browser.new_page()
-            page.emulate_media(color_scheme="dark" if look.get("dark") else "light")
-            page.set_viewport_size({"width": look.get("width", 1280), "height": look.get("height", 860)})
-            query = chosen.board if page_name in ("board", "speed") else urlencode(params, doseq=True)
-            page.goto(f"{address}/{'' if page_name == 'board' else page_name}?{query}")
-            settled(page)
-            (chosen.out / f"{name}.png").write_bytes(small(page.screenshot()))
-            sys.stdout.write(f"{name}.png\n")
-            page.close()
-        browser.close()
+    every = views([int(run) for run in chosen.runs.split(",")])
+    if unknown := set(wanted) - set(every):
+        parser.error(f"no picture {min(unknown)}; there are: {', '.join(every)}")
+    for database, generated in ((chosen.db, False), (chosen.generated or chosen.db, True)):
+        mine = {n: v for n, v in every.items() if v.generated == generated and (not wanted or n in wanted)}
+        if not mine:
+            continue
+        with (
+            board(database, chosen.data_root) as address,
+            sync_playwright() as playwright,
+            tempfile.TemporaryDirectory() as home,
+        ):
+            browser = playwright.chromium.launch_persistent_context(
+                home, executable_path=chosen.chromium, args=list(FLAGS), headless=True
+            )
+            for name, view in mine.items():
+                (chosen.out / f"{name}.png").write_bytes(taken(browser, address, view))
+                sys.stdout.write(f"{name}.png\n")
+            browser.close()
 
 
 if __name__ == "__main__":

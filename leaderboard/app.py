@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from bench.errors import BenchError
+from bench.errors import BenchError, DataError
 from bench.report.escape import visible
 from bench.store.target import DEFAULT_NAME, Target
 from leaderboard import state
@@ -27,6 +27,13 @@ PAGES = {
 ICON = Path(__file__).with_name("icon.svg")
 # Of the browser's tab; one of Streamlit's own icons would be fetched from the internet.
 
+LOOK = """\
+<style>
+.stMainBlockContainer { padding-top: 4.25rem; }
+.stVegaLiteChart svg text { fill: currentColor; }
+</style>"""
+# Titles begin below Streamlit's bar, and what stands in charts has the contrast of all other text.
+
 WITHOUT_RUNS = ("papers",)
 """Pages that have something to show before anything has run."""
 
@@ -43,6 +50,7 @@ bench leaderboard --db demo.db"""
 def main(first: str = "board") -> None:
     """Show the page that the address names, else ``first``."""
     st.set_page_config(page_title="cellseg-bench", page_icon=ICON, layout="wide")
+    st.html(LOOK)
     pages = {
         name: st.Page(show, title=title, icon=icon, url_path=name, default=name == first)
         for name, (show, title, icon) in PAGES.items()
@@ -54,6 +62,7 @@ def main(first: str = "board") -> None:
     try:
         empty = state.empty()
     except BenchError as error:
+        st.title("The database cannot be read", anchor=False)
         state.problem(error)
         return
     if empty and st.session_state["page"] not in WITHOUT_RUNS:
@@ -63,6 +72,9 @@ def main(first: str = "board") -> None:
         chosen.run()
     except BenchError as error:
         state.problem(error)
+    except OSError as error:
+        what = error.filename or "a file of this run or data set"
+        state.problem(DataError(f"{what} cannot be read: {error.strerror or error}", "check its permissions and disk"))
 
 
 def _welcome() -> None:

@@ -24,14 +24,15 @@ from bench.metrics.matching import Match
 from bench.metrics.verdicts import BestMatches
 from bench.records import MachineRecord, ReportedResultRecord, metric_of_part
 from bench.report.across import Across, across
+from bench.report.naming import described, run_names
+from bench.report.site import whole_data_set
 from bench.report.standing import standing
 from bench.report.stored_runs import opened, scored
 from bench.store import Store, StoredDataset, StoredRun
 from bench.store.files import RunFiles
-from bench.store.identity import measurement
+from bench.store.identity import SUBMITTED, measurement
 from bench.store.leaderboard import version_order
 from bench.store.ranks import overlap_ranks
-from bench.store.views import SUBMITTED
 
 RESAMPLES = 1000
 """Of the bootstrap behind intervals that are made here."""
@@ -308,10 +309,25 @@ def predicted_images(run: StoredRun) -> set[str]:
     return set(RunFiles(run).predictions())
 
 
-def compared(found: Mapping[int, Evidence], runs: Sequence[StoredRun], protocol: str, metric: str) -> Comparison:
-    """Paired differences of runs, with intervals, under the protocol's own rule."""
-    names = run_names(runs)
-    return compare({names[run.id]: found[run.id].scores for run in runs}, protocol, metric)
+def compared(
+    found: Mapping[int, Evidence], names: Mapping[int, str], protocol: str, metric: str
+) -> tuple[Comparison, list[str]]:
+    """Paired differences of runs, with intervals, under the protocol's own rule; and their names, the best first.
+
+    Args:
+        found: the runs.
+        names: of them all.
+        protocol: that says what is compared.
+        metric: of it.
+    """
+    comparison = compare({name: found[id_].scores for id_, name in names.items()}, protocol, metric)
+    sign, values = (-1 if comparison.higher_is_better else 1), comparison.values
+
+    def place(name: str) -> tuple[float, float]:
+        rank, value = comparison.ranks[name], values[name]
+        return (len(values) + 1 if rank is None else rank, 0.0 if value is None else sign * value)
+
+    return comparison, sorted(values, key=place)
 
 
 def curves(found: Mapping[str, Evidence]) -> pd.DataFrame:
@@ -412,6 +428,8 @@ class Overview:
         changed: label to method to what of it is not its default, where it has no run with its default settings.
         left_out: label to methods without a value there, since their runs are said to know the data set beyond its
             training split.
+        boards: label to the data set version and the split.
+        parts: label to how much of the data set was there, where that was not the whole.
     """
 
     values: dict[str, dict[str, float]]
@@ -422,6 +440,8 @@ class Overview:
     titles: dict[str, str]
     changed: dict[str, dict[str, Mapping[str, Any]]]
     left_out: dict[str, list[str]]
+    boards: dict[str, tuple[StoredDataset, str]]
+    parts: dict[str, str]
 
     @property
     def methods(self) -> list[str]:
@@ -451,7 +471,8 @@ def overview(store: Store, schedule: str, synthetic: bool) -> Overview:
     frame = store.ranking_values(schedule)
     frame = frame[frame["source"] == ("synthetic" if synthetic else "real")]
     frame = frame.assign(method=[_as_compared(row) for row in frame.itertuples()], name=frame["method"])
-    known = Overview({}, {}, {}, {}, {}, _titles(frame), {}, {})
+    known = Overview({}, {}, {}, {}, {}, _titles(frame), {}, {}, {}, {})
+    versions = {version.id: version for version in store.datasets()}
     names = frame.groupby("dataset")["dataset_version_id"].nunique()
     for (version, dataset), rows in frame.groupby(["dataset_version_id", "dataset"], sort=True):
         splits = rows["split"].value_counts()
@@ -472,6 +493,9 @@ def overview(store: Store, schedule: str, synthetic: bool) -> Overview:
         known.better[label] = bool(chosen["higher_is_better"].iloc[0] > 0)
         known.measure[label] = f"{chosen['protocol'].iloc[0]} {chosen['metric'].iloc[0]}"
         known.source[label] = str(chosen["source"].iloc[0])
+        known.boards[label] = versions[version], str(split)
+        if (here := images_here(store, versions[version], int(chosen["run_id"].iloc[0]))) is not None:
+            known.parts[label] = here
     return known
 
 
@@ -498,30 +522,33 @@ def reported(store: Store | None, dataset: str | None = None) -> pd.DataFrame:
 
     Columns: ``paper``, ``table``, ``method``, ``dataset``, ``split``, ``protocol``, ``metric``, ``unit``,
     ``reported``, ``measured`` (mean over seeds), ``runs`` (how many), ``run_id`` (the last), ``difference``,
-    ``comparable``, ``note``, ``hardware``, ``wording``. Measured are finished, complete runs of the paper's schedule on
+    ``comparable``, ``note``, ``hardware``, ``wording``, ``counterpart``, ``part`` (how much of the data set was there,
+    where that was not the whole). Measured are finished, complete runs of the paper's schedule on
     real images, of the method that the row names as its counterpart, by its default settings, on the split or, where
-    that is a part of the evaluated one, on the part; only what is comparable has a difference. Without a store
-    there are all printed numbers, and nothing is measured.
+    that is a part of the evaluated one, on the part; only what is comparable and on a whole data set has a difference.
+    Without a store there are all printed numbers, and nothing is measured.
     """
     records = store.reported(dataset=dataset) if store is not None else _printed(dataset)
     columns = (
         *("paper", "table", "method", "dataset", "split", "protocol", "metric", "unit", "reported", "measured"),
-        *("runs", "run_id", "difference", "comparable", "note", "hardware", "wording", "counterpart"),
+        *("runs", "run_id", "difference", "comparable", "note", "hardware", "wording", "counterpart", "part"),
     )
     rows = []
     for name in dict.fromkeys(record.dataset for record in records):
         mine = [record for record in records if record.dataset == name]
         measured = None if store is None else _measured(store, name, [record.counterpart for record in mine])
+        parts = {} if store is None or measured is None else _parts(store, name, measured)
         for record in mine:
             runs = pd.DataFrame() if measured is None else _counterparts(measured, record)
             value = float(runs["value"].mean()) if len(runs) else None
+            part = parts.get(runs["content_hash"].iloc[0], "") if len(runs) else ""
             rows.append(
                 (
                     *(record.paper, record.table, record.method, record.dataset, record.split, record.protocol),
                     *(record.metric, record.unit, record.value, value, len(runs)),
                     int(runs["run_id"].max()) if len(runs) else None,
-                    value - record.value if value is not None and record.comparable else None,
-                    *(record.comparable, record.note, record.hardware, record.wording, record.counterpart),
+                    value - record.value if value is not None and record.comparable and not part else None,
+                    *(record.comparable, record.note, record.hardware, record.wording, record.counterpart, part),
                 )
             )
     frame = pd.DataFrame(rows, columns=list(columns))
@@ -537,6 +564,14 @@ def _measured(store: Store, dataset: str, methods: Sequence[str]) -> pd.DataFram
     found = store.results(dataset=dataset, schedule="paper")
     found = found[(found["source"] == "real") & found["complete"] & found["value"].notna()]
     return _described(store, found[found["method"].isin(methods)])
+
+
+def _parts(store: Store, dataset: str, measured: pd.DataFrame) -> dict[str, str]:
+    """Content hash of a version that is not the whole data set to how much of it was there."""
+    versions = {version.content_hash: version for version in store.datasets(dataset)}
+    last = measured.groupby("content_hash")["run_id"].max()
+    found = {hash_: images_here(store, versions[hash_], int(run_id)) for hash_, run_id in last.items()}
+    return {hash_: here for hash_, here in found.items() if here is not None}
 
 
 def _described(store: Store, measured: pd.DataFrame) -> pd.DataFrame:
@@ -573,21 +608,28 @@ def version_label(version: StoredDataset) -> str:
     return f"{version.name} ({generated}{version.content_hash[:6]}): {version.title}"
 
 
-def run_label(run: StoredRun) -> str:
-    """How a run is named in a picker."""
-    init = "" if run.init in ("none", "unknown") else run.init
-    marks = [word for word in ("" if run.schedule == "paper" else run.schedule, init) if word]
-    return f"{run.id}: {_titled(run)}" + (f" ({', '.join(marks)})" if marks else "")
+def run_labels(store: Store, runs: Sequence[StoredRun]) -> dict[int, str]:
+    """How runs are named in a picker, by their numbers: "3: U-Net, BCE loss, seed 0, width=8"."""
+    marks = store.marks([run.id for run in runs])
+    words = {run.id: described(run, marks.get(run.id, {}).get("changed")) for run in runs}
+    return {run.id: f"{run.id}: {words[run.id]}" + " (submitted)" * (run.schedule == SUBMITTED) for run in runs}
 
 
-def run_names(runs: Sequence[StoredRun]) -> dict[int, str]:
-    """How runs are named in a comparison."""
-    return {run.id: f"run {run.id} ({_titled(run)})" for run in runs}
+def names_of(store: Store, runs: Sequence[StoredRun]) -> dict[int, str]:
+    """How runs are named in a comparison: see :func:`bench.report.naming.run_names`."""
+    return run_names(runs, store.marks([run.id for run in runs]))
 
 
-def _titled(run: StoredRun) -> str:
-    """Nobody here knows the seed of what was submitted."""
-    return run.title if run.schedule == SUBMITTED else f"{run.title}, seed {run.seed}"
+def images_here(store: Store, version: StoredDataset, run_id: int) -> str | None:
+    """As "80 of its 200 images", of a data set version that is not the whole of its data set; None of one that is.
+
+    Args:
+        store: to read from.
+        version: of which much is asked.
+        run_id: of any run on it.
+    """
+    whole = whole_data_set(store, version, [run_id])
+    return None if whole is None else f"{version.n_images} of its {whole} images"
 
 
 def unique(values: Iterable[Any]) -> list[Any]:

@@ -29,6 +29,12 @@ T = TypeVar("T")
 TEXT_LIMIT = 200
 """Characters of a text that is taken from the address."""
 
+PATIENCE = 10.0
+"""Seconds that a page waits for a program that writes."""
+
+ASKED_AGAIN = 10
+"""Seconds for which the answers of a server are remembered."""
+
 NONE = [""]
 """What the address holds where nothing of several was chosen; without a word it opens what is chosen by default."""
 
@@ -37,17 +43,19 @@ NONE = [""]
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
-def _opened(location: str) -> Store:
-    return open_store(location, read_only=True)
+def _opened(location: str, file: tuple[int, ...]) -> Store:
+    return open_store(location, read_only=True, timeout=PATIENCE)
 
 
 def store() -> Store:
     """The database that ``BENCH_DB`` names, opened for reading only.
 
+    A file that is another than it was, or has changed, is looked at anew: it may be none of ours by now.
+
     Raises:
         StoreError: it cannot be opened, or is none of ours.
     """
-    return _opened(_location())
+    return _opened(_location(), _file(Target.parse(None)))
 
 
 def _location() -> str:
@@ -55,17 +63,21 @@ def _location() -> str:
     return str(target.path) if target.path is not None else target.url.render_as_string(hide_password=False)
 
 
-def stamp() -> tuple[str, int, int]:
-    """Which database, in which state: remembered answers are of one stamp. A server is asked again every 10 s."""
+def stamp() -> tuple[str | int, ...]:
+    """Which database, in which state: remembered answers are of one stamp. A server has a new one every 10 s."""
     target = Target.parse(None)
+    return _location(), *(_file(target) if target.path is not None else (int(time.time() // ASKED_AGAIN),))
+
+
+def _file(target: Target) -> tuple[int, ...]:
+    """What tells a file from another, and from itself after a change; nothing of a server, or of what is not there."""
     if target.path is None:
-        return _location(), 0, int(time.time() // 10)
+        return ()
     try:
         status = target.path.stat()
     except OSError:
-        store()  # says what is wrong
-        raise
-    return _location(), status.st_size, status.st_mtime_ns
+        return ()  # whoever opens it says what is wrong
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def data_root() -> Path | None:
@@ -307,15 +319,16 @@ def choose_some(
     default: Sequence[T] = (),
     shown: Callable[[T], str] = str,
     written: Callable[[T], str] = str,
+    most: int | None = None,
     where: Any = st,
     **more: Any,
 ) -> list[T]:
-    """Several of several, or none, which an empty value says in the address."""
+    """Several of several, or none, which an empty value says in the address; of more than ``most`` the first."""
     names = {written(option): option for option in options}
-    first = [option for option in default if option in options]
+    first = [option for option in default if option in options][:most]
 
     def read(given: list[str]) -> list[T]:
-        known = [names[text] for text in dict.fromkeys(given) if text in names]
+        known = [names[text] for text in dict.fromkeys(given) if text in names][:most]
         return known if known or given == NONE else first
 
     key = _settle(name, lambda value: all(v in names.values() for v in value), first, read)
@@ -327,6 +340,7 @@ def choose_some(
             options,
             key=key,
             format_func=lambda o: visible(shown(o)),
+            max_selections=most,
             **_start(key, default=now),
             **more,
         ),

@@ -6,16 +6,21 @@ from bench.report.palette import GREEN, PURPLE, SKY, VERMILLION, YELLOW
 
 VERDICTS: dict[str, tuple[str, str, str]] = {
     "right": (GREEN, "", "right (true positive)"),
-    "false": (VERMILLION, "", "false (false positive)"),
-    "merges": (PURPLE, "", "merges two or more cells"),
-    "piece": (YELLOW, "", "piece of a split cell"),
-    "missed": (SKY, "3 2", "missed cell"),
-    "merged": (PURPLE, "3 2", "cell lost in a merge"),
-    "split": (YELLOW, "3 2", "cell that was split"),
-    "found": (GREEN, "3 2", "found cell"),
+    "false": (VERMILLION, "1.5 1.5", "false (false positive)"),
+    "merges": (PURPLE, "9 3", "merges two or more cells"),
+    "piece": (YELLOW, "7 2 1 2", "piece of a split cell"),
+    "missed": (SKY, "4 3", "missed cell"),
+    "merged": (PURPLE, "4 3", "cell lost in a merge"),
+    "split": (YELLOW, "4 3", "cell that was split"),
+    "found": (GREEN, "4 3", "found cell"),
     "truth": ("#FFFFFF", "", "annotated cell"),
 }
-"""Verdict on an instance to the colour of its outline, its dashes (truth is dashed) and its name in the legend."""
+"""Verdict on an instance to the colour of its outline, its dashes and its name in the legend.
+
+Dashes tell verdicts apart without colours: what was predicted is solid, dotted, in long dashes or dash-dotted, what was
+annotated and not found in short dashes, within the long ones where a merge took it and around dash-dotted ones where it
+was split.
+"""
 
 BADGES: dict[str, tuple[str, str]] = {
     "measured": ("green", "trained, predicted and timed here"),

@@ -73,6 +73,17 @@ def as_url(pixels: NDArray[np.uint8]) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode('ascii')}"
 
 
+def swatch(verdict: str) -> str:
+    """A piece of a verdict's outline for a legend, as a ``data:`` address: Streamlit lets no SVG into a page."""
+    colour, dashes, _ = VERDICTS[verdict]
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="30" height="16"><rect width="30" height="16" fill="#444"/>'
+        f'<rect x="2" y="2" width="26" height="12" fill="none" stroke="{colour}" stroke-width="2.5" '
+        f'stroke-dasharray="{dashes}"/></svg>'
+    )
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode('ascii')}"
+
+
 def truth_panel(truth: Instances) -> dict[str, Any]:
     """The annotation alone."""
     flat = Match(truth, Instances.empty(*truth.shape)).flat()
@@ -198,7 +209,8 @@ def as_svg(shown: Mapping[str, Any], panels: Sequence[Mapping[str, Any]]) -> str
     for number, verdict in enumerate(used):
         colour, dashes, meaning = VERDICTS[verdict]
         x, y = (number % columns) * whole / columns, head + height + line * (0.9 + number // columns)
-        dashed = f' stroke-dasharray="{size / 4:g}"' if dashes else ""
+        pattern = " ".join(f"{float(d) * size / 12:g}" for d in dashes.split())
+        dashed = f' stroke-dasharray="{pattern}"' if dashes else ""
         parts.append(
             f'<rect x="{x + 1:g}" y="{y - 0.75 * size:g}" width="{size:g}" height="{0.8 * size:g}" fill="#444" '
             f'stroke="{colour}" stroke-width="{size / 5:g}"{dashed}/>'

@@ -13,7 +13,7 @@ from bench.report.numbers import number, shown_unit
 from bench.store import Store, StoredDataset
 from leaderboard import data, state
 from leaderboard.theme import BADGES
-from leaderboard.views import picking
+from leaderboard.views import compare, picking
 
 ABOUT = {
     "latency_median_ms": ("time an image [ms] ↓", "median, end to end, batch 1; compare within one machine only"),
@@ -124,6 +124,7 @@ def _title(version: StoredDataset, frame: pd.DataFrame, rows: int) -> None:
         f"({'higher' if direction else 'lower'} is better)",
         "runs share a rank where their 95 % intervals overlap that of its best",
     ]
+    picking.partial(version, frame)
     if version.source == "synthetic":
         st.warning("Generated images: these numbers say nothing about real cells.", icon=":material/science:")
     if about["schedule"] == "smoke":
@@ -181,12 +182,12 @@ def _actions(frame: pd.DataFrame, columns: list[str], ticked: list[int], here: l
             f"Compare {len(chosen)} runs" if len(chosen) > 1 else "Compare",
             type="primary",
             icon=":material/compare_arrows:",
-            disabled=len(chosen) < 2,
-            help=f"{len(hidden)} of them hidden by the filter" if hidden else "tick two runs or more",
+            disabled=not 2 <= len(chosen) <= compare.MOST_RUNS,
+            help=f"tick two to {compare.MOST_RUNS} runs" + f"; {len(hidden)} are hidden by the filter" * bool(hidden),
         )
         for run_id, metric in cells or [(run_id, None) for run_id in here[:1]]:
             _behind(run_id, metric)
-    if go and len(chosen) > 1:
+    if go:
         state.go("compare", run=chosen, protocol=about["protocol"], metric=about["metric"])
 
 

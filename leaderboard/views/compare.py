@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import pandas as pd
@@ -26,6 +26,12 @@ AT_ONCE = 500
 """Images up to which predictions are read without being asked to."""
 
 MOST_RUNS = 8
+"""Runs that are compared at once: there are as many colours."""
+
+LONGEST = 40
+"""Letters of a title beside an axis."""
+
+WARNING = ":material/warning:"
 
 PARTS = {
     "images": "Image by image",
@@ -50,23 +56,24 @@ def show() -> None:
     if not metrics:
         st.info("The first run has no numbers of single images to compare by.")
         return
-    names = {f"{protocol} {name}": (protocol, name, higher) for protocol, name, higher in metrics}
+    numbers = {f"{protocol} {name}": (protocol, name, higher) for protocol, name, higher in metrics}
     wanted = f"{st.query_params.get('protocol', '')} {st.query_params.get('metric', '')}"
     left, _ = st.columns([3, 7])
-    protocol, metric, higher = names[
-        state.choose("number", list(names), "number", default=wanted if wanted in names else None, where=left)
+    protocol, metric, higher = numbers[
+        state.choose("number", list(numbers), "number", default=wanted if wanted in numbers else None, where=left)
     ]
+    names = data.names_of(state.store(), runs)
     unit, factor = _unit(runs[0], protocol, metric)
     part = state.choose_part("part", PARTS)
     if part == "images":
-        _images(runs, protocol, metric, bool(higher), unit, factor)
+        _images(runs, names, protocol, metric, bool(higher), unit, factor)
         return
     found = _evidence(runs, protocol)
-    named = {data.run_label(run): found[run.id] for run in runs if run.id in found}
     if not found:
         return
+    named = {name: found[id_] for id_, name in names.items()}
     if part == "differences":
-        _differences(runs, data.compared(found, runs, protocol, metric), unit, factor)
+        _differences(runs, names, *data.compared(found, names, protocol, metric), unit, factor)
     elif part == "curves":
         _curves(runs, named)
     else:
@@ -78,8 +85,12 @@ def _chosen() -> list[StoredRun]:
     store = state.store()
     given = state.numbers_in_address("run")
     kept = [i for i in st.session_state.get("compare/run", []) if isinstance(i, int)]
-    wanted = store.runs_by_id([*given, *kept])
-    wanted = [run for run in wanted if run.status == "ok"]
+    wanted = [run for run in store.runs_by_id([*given, *kept]) if run.status == "ok"]
+    finished = {run.id for run in wanted}
+    if lacking := [str(i) for i in given if i not in finished]:
+        st.warning(f"There is no finished run {', '.join(lacking[:MOST_RUNS])} in this database.", icon=WARNING)
+    if len(finished.intersection(given)) > MOST_RUNS:
+        st.warning(f"At most {MOST_RUNS} runs are compared: of those chosen, the first.", icon=WARNING)
     if wanted:
         anchor = wanted[0]
         others = store.runs(
@@ -89,9 +100,8 @@ def _chosen() -> list[StoredRun]:
         version = picking.version_picker()
         others = store.runs(dataset=version.name, content_hash=version.content_hash, status="ok", limit=OFFERED)
     by_id = {run.id: run for run in [*wanted, *others]}
-    chosen = state.choose_some(
-        "runs", list(by_id), "run", shown=lambda i: data.run_label(by_id[i]), max_selections=MOST_RUNS
-    )
+    labels = data.run_labels(store, list(by_id.values()))
+    chosen = state.choose_some("runs", list(by_id), "run", shown=labels.__getitem__, most=MOST_RUNS)
     return [by_id[i] for i in chosen]
 
 
@@ -105,7 +115,15 @@ def _unit(run: StoredRun, protocol: str, metric: str) -> tuple[str, float]:
 # -- from the database alone ------------------------------------------------------------------------------
 
 
-def _images(runs: list[StoredRun], protocol: str, metric: str, higher: bool, unit: str, factor: float) -> None:
+def _images(
+    runs: list[StoredRun],
+    names: Mapping[int, str],
+    protocol: str,
+    metric: str,
+    higher: bool,
+    unit: str,
+    factor: float,
+) -> None:
     rows, outcomes, tables = [], [], {}
     for a, b in combinations(runs, 2):
         table = state.image_table(a.id, b.id, protocol, metric)
@@ -132,9 +150,11 @@ def _images(runs: list[StoredRun], protocol: str, metric: str, higher: bool, uni
     )
     _few(min(row[1] for row in rows))
     place = st.container()
-    wins = charts.wins(pd.DataFrame(outcomes, columns=["pair", "outcome", "images", "order"]))
-    st.altair_chart(wins)
-    drawn = [picking.Picture.chart("Images won and lost", _stem(runs, "won-and-lost"), wins)]
+    drawn = []
+    if any(images for _, _, images, _ in outcomes):
+        wins = charts.wins(pd.DataFrame(outcomes, columns=["pair", "outcome", "images", "order"]))
+        st.altair_chart(wins, alt="Bars: on how many images the first run of each pair is better, equal or worse")
+        drawn.append(picking.Picture.chart("Images won and lost", _stem(runs, "won-and-lost"), wins))
     pairs = {f"{a.id} and {b.id}": (a, b) for a, b in combinations(runs, 2)}
     a, b = pairs[state.choose("the pair", list(pairs), "pair")] if len(pairs) > 1 else next(iter(pairs.values()))
     both = tables[a.id, b.id]
@@ -142,13 +162,13 @@ def _images(runs: list[StoredRun], protocol: str, metric: str, higher: bool, uni
     if len(both):
         drawn.append(_scatter(a, b, both, protocol, metric, unit, factor))
     else:
-        st.info("These two have no image in common.")
+        st.info(f"There is no image on which both runs have {state.safe(protocol)} {state.safe(metric)}.")
     with place:
         title = f"{protocol} {metric}, image by image"
         picking.export(
             _stem(runs, "images"),
             "compare-images",
-            lambda: simple(heads, rows, title=title, notes=[data.run_label(run) for run in runs]),
+            lambda: simple(heads, rows, title=title, notes=list(names.values())),
             pictures=drawn,
             bibtex=picking.cited([run.id for run in runs]),
         )
@@ -157,7 +177,7 @@ def _images(runs: list[StoredRun], protocol: str, metric: str, higher: bool, uni
 def _few(images: int) -> None:
     """What ``bench compare`` says of few images."""
     if 0 < images < FEW_IMAGES:
-        st.info(f"Only {images} image{'s' * (images != 1)}: {FEW}.", icon=":material/warning:")
+        st.info(f"Only {images} image{'s' * (images != 1)}: {FEW}.", icon=WARNING)
 
 
 def _stem(runs: Sequence[StoredRun], what: str) -> str:
@@ -172,10 +192,16 @@ def _scatter(
     points = pd.DataFrame(
         {"name": both["image"], "a": both["a"] * factor, "b": both["b"] * factor, "cells": both["truths"]}
     )
-    first, second = (visible(f"{run.title} (run {run.id})") for run in (a, b))
+    first, second = (visible(f"{_cut(run.title)} (run {run.id})") for run in (a, b))
     title = visible(f"{a.dataset}, {a.split}: {protocol} {metric}, a point an image")
     chart = charts.scatter(points, f"{first}, {metric} [{unit}]", f"{second}, {metric} [{unit}]", title)
-    event = st.altair_chart(chart, on_select="rerun", selection_mode="picture", key=f"scatter-{a.id}-{b.id}")
+    event = st.altair_chart(
+        chart,
+        on_select="rerun",
+        selection_mode="picture",
+        key=f"scatter-{a.id}-{b.id}",
+        alt=f"Points: {metric} of run {a.id} against that of run {b.id}, an image each; as a table on the page Images",
+    )
     st.caption("A point is an image, its size the number of cells. Click one to see both runs on it.")
     for point in event.selection.get("picture", []):
         state.go("images", run=a.id, other=b.id, protocol=protocol, metric=metric, image=point["name"])
@@ -186,6 +212,11 @@ def _scatter(
         **{"run": a.id, "other": b.id, "protocol": protocol, "metric": metric, "order": "difference"},
     )
     return picking.Picture.chart(f"Runs {a.id} and {b.id}, a point an image", _stem([a, b], "images"), chart)
+
+
+def _cut(title: str) -> str:
+    """A title that fits beside an axis."""
+    return title if len(title) <= LONGEST else title[: LONGEST - 1] + "…"
 
 
 # -- from the predictions ---------------------------------------------------------------------------------
@@ -208,8 +239,10 @@ def _evidence(runs: list[StoredRun], protocol: str) -> dict[int, data.Evidence]:
         return {}
 
 
-def _differences(runs: list[StoredRun], found: Comparison, unit: str, factor: float) -> None:
-    names, short = found.values, {name: f"run {id_}" for id_, name in data.run_names(runs).items()}
+def _differences(
+    runs: list[StoredRun], names: Mapping[int, str], found: Comparison, order: list[str], unit: str, factor: float
+) -> None:
+    short = {name: f"run {id_}" for id_, name in names.items()}
     rows = [
         (
             f"{short[d.first]} − {short[d.second]}",
@@ -222,22 +255,24 @@ def _differences(runs: list[StoredRun], found: Comparison, unit: str, factor: fl
     frame = pd.DataFrame(rows, columns=columns).astype({"difference": float, "low": float, "high": float})
     ranked = pd.DataFrame(
         [
-            (found.ranks[name], name, None if value is None else value * factor)
-            for name, value in sorted(
-                names.items(), key=lambda item: (found.ranks[item[0]] is None, found.ranks[item[0]])
-            )
+            (found.ranks[name], name, None if (value := found.values[name]) is None else value * factor)
+            for name in order
         ],
         columns=["rank", "run", f"{found.metric} [{unit}]"],
     )
     st.dataframe(
-        ranked, hide_index=True, column_config={ranked.columns[2]: st.column_config.NumberColumn(format="%.2f")}
+        ranked,
+        hide_index=True,
+        column_config={ranked.columns[2]: st.column_config.NumberColumn(format="%.2f")},
+        placeholder="–",
+        alt="Runs with their ranks",
     )
     st.caption("Runs that cannot be told apart share a rank.")
     _few(found.n_images)
     drawn = []
     if frame["low"].notna().any():
         chart = charts.differences(frame, unit)
-        st.altair_chart(chart)
+        st.altair_chart(chart, alt="Intervals of the differences that the table below lists, around a line at zero")
         drawn.append(picking.Picture.chart("Differences with intervals", _stem(runs, "differences"), chart))
     st.dataframe(
         frame.rename(columns={"p_holm": "p (Holm)", "distinct": "told apart"}),
@@ -257,7 +292,7 @@ def _differences(runs: list[StoredRun], found: Comparison, unit: str, factor: fl
         _stem(runs, "differences"),
         "compare-differences",
         lambda: simple(
-            columns, rows, title=f"{found.protocol} {found.metric}, differences in {unit}", notes=list(names)
+            columns, rows, title=f"{found.protocol} {found.metric}, differences in {unit}", notes=list(names.values())
         ),
         pictures=drawn,
         bibtex=picking.cited([run.id for run in runs]),
@@ -267,8 +302,12 @@ def _differences(runs: list[StoredRun], found: Comparison, unit: str, factor: fl
 def _curves(runs: list[StoredRun], named: dict[str, data.Evidence]) -> None:
     frame = data.curves(named)
     scaled = frame.assign(**{name: 100 * frame[name] for name in ("value", "low", "high")})
-    chart = charts.curves(scaled, list(named))
-    st.altair_chart(chart)
+    measures = data.unique(scaled["measure"])
+    for column, measure in zip(st.columns(len(measures)), measures, strict=True):
+        said = f"Lines: {measure} of each run over IoU thresholds from 0.5 to 0.95"
+        column.altair_chart(charts.curve(scaled, list(named), measure), alt=said)
+    with st.expander("As a table"):
+        st.dataframe(scaled, hide_index=True, alt="What the lines show, in percent")
     st.caption(
         "Pooled over images, with 95 % bootstrap bands. F1 = 2 TP / (2 TP + FP + FN); TP / (TP + FP + FN) is called "
         "average precision by the Data Science Bowl and StarDist. Scores play no part."
@@ -278,7 +317,7 @@ def _curves(runs: list[StoredRun], named: dict[str, data.Evidence]) -> None:
         stem,
         "compare-curves",
         lambda: simple(list(frame.columns), frame.values.tolist(), title="F1 and TP / (TP + FP + FN) over IoU"),
-        pictures=[picking.Picture.chart("Curves", stem, chart)],
+        pictures=[picking.Picture.chart("Curves", stem, charts.curves(scaled, list(named)))],
         bibtex=picking.cited([run.id for run in runs]),
     )
 
@@ -296,13 +335,15 @@ def _cells(runs: list[StoredRun], named: dict[str, data.Evidence]) -> None:
     )
     st.markdown("**By cell size:** share of the annotated cells that are found, in five classes of equally many cells")
     by_size = charts.by_size(shown, list(named))
-    st.altair_chart(by_size)
+    st.altair_chart(by_size, alt="Points with intervals: share of the cells that each run finds, by their size")
+    with st.expander("As a table"):
+        st.dataframe(shown.drop(columns=["part", "from", "to"]), hide_index=True, alt="What is found, in percent")
     density = data.by_density(named, threshold)
     st.markdown("**By density:** F1 of each image beside its number of cells")
     by_density = charts.by_density(
         density.rename(columns={"image": "name"}).assign(value=100 * density["value"]), list(named)
     )
-    st.altair_chart(by_density)
+    st.altair_chart(by_density, alt="Points: F1 of each run on each image against the image's number of cells")
     columns = ["run", "from", "to", "cells", "value", "low", "high"]
     picking.export(
         _stem(runs, "cell-size"),

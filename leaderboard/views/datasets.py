@@ -40,6 +40,9 @@ def show() -> None:
         shown=titles.__getitem__,
         help="ranked over the data sets that all of them have",
     )
+    if not methods:
+        st.info("Choose one method or more.")
+        return
     table = pd.DataFrame(
         {label: {m: found.get(m) for m in methods} for label, found in overview.values.items()},
         index=methods,
@@ -64,25 +67,27 @@ def show() -> None:
     )
     st.caption("Mean over seeds, by the number that ranks each data set. Missing: no complete run there.")
     exceptions = _exceptions(overview, methods)
+    if overview.parts:
+        said = "; ".join(f"{label}: {part}" for label, part in overview.parts.items())
+        exceptions.append(f"Only a part of a data set was here: {said}")
     for exception in exceptions:
         st.caption(state.safe(exception))
     bibtex = picking.cited([run_id for method in methods for run_id in overview.runs[method]])
     picking.export(
         "values", "values", lambda: simple(list(shown.columns), shown.values.tolist(), notes=exceptions), bibtex=bibtex
     )
-    found = overview.across(methods)
-    if not found.datasets:
-        st.info(
-            "These methods have no data set in common, so they are not ranked. Missing: "
-            + "; ".join(
-                f"{state.safe(name)} lacks {state.safe(_written(lack, titles))}"
-                for name, lack in found.left_out.items()
-            )
-        )
+    if len(methods) == 1:
+        st.info("A ranking needs two methods or more.")
         return
-    st.subheader(
-        f"Mean rank over {len(found.datasets)} data set{'s' * (len(found.datasets) > 1)} in common", anchor=False
-    )
+    found = overview.across(methods)
+    lacking = "; ".join(f"{name} lacks {_written(lack, titles)}" for name, lack in found.left_out.items())
+    if not found.datasets:
+        st.info(f"These methods have no data set in common, so they are not ranked: {state.safe(lacking)}.")
+        return
+    if len(found.datasets) == 1:
+        _one_in_common(overview, found.datasets[0], schedule, lacking)
+        return
+    st.subheader(f"Mean rank over {len(found.datasets)} data sets in common", anchor=False)
     means = [s.mean_rank for s in found.standings]
     rows = [
         (1 + means.index(s.mean_rank), titles[s.method], s.mean_rank, s.borda, *s.ranks.values())
@@ -98,28 +103,30 @@ def show() -> None:
     )
     place = st.container()
     title = f"Mean rank over {', '.join(found.datasets)}"
-    if found.left_out:
-        st.caption(
-            "Left out, because a method has no value there: "
-            + "; ".join(
-                f"{state.safe(name)} (lacks {state.safe(_written(lack, titles))})"
-                for name, lack in found.left_out.items()
-            )
-        )
-    chart = None if found.critical_difference is None else charts.critical_difference(found, titles)
-    pictures = [] if chart is None else [picking.Picture.chart("Critical difference", "critical-difference", chart)]
+    if lacking:
+        st.caption(f"Left out: {state.safe(lacking)}.")
+    chart = charts.critical_difference(found, titles)
+    pictures = [picking.Picture.chart("Critical difference", "critical-difference", chart)]
     with place:
         picking.export("across", "across", lambda: simple(heads, rows, title=title), pictures=pictures, bibtex=bibtex)
-    if chart is None:
-        st.info("A critical difference needs two methods and two data sets in common, or more.")
-        return
     st.subheader("Critical difference", anchor=False)
-    st.altair_chart(chart)
+    st.altair_chart(chart, alt="Mean ranks on a line; methods that cannot be told apart are joined by a bar")
     st.caption(
         f"Mean ranks that differ by less than {found.critical_difference:.2f} cannot be told apart at 95 % (Nemenyi); "
         f"such methods are joined by a bar. Friedman's test of all being equal: p = {found.friedman_p:.3g}. After "
         "Demšar, JMLR 7 (2006); with few data sets the test is weak."
     )
+
+
+def _one_in_common(overview: data.Overview, label: str, schedule: str, lacking: str) -> None:
+    """A mean over a single data set would be a rank that passes over every interval; its board does not."""
+    version, split = overview.boards[label]
+    st.info(
+        f"A mean rank needs two data sets in common, or more; these methods share {state.safe(label)} alone. "
+        "Its board has them with their intervals." + (f" Elsewhere, {state.safe(lacking)}." if lacking else "")
+    )
+    shown = None if schedule == "paper" else schedule
+    picking.board_link(f"Board of {state.safe(label)}", version.name, version.content_hash, split, shown)
 
 
 def _written(methods: Sequence[str], titles: Mapping[str, str]) -> str:

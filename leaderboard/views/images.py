@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -43,9 +44,10 @@ def show() -> None:
         return
     row = st.container(horizontal=True, vertical_alignment="bottom")
     runs = data.unique([first, *others])
-    run = picking.run_picker("run A", "run", runs, where=row) or first
+    labels = data.run_labels(state.store(), runs)
+    run = picking.run_picker("run A", "run", runs, labels, where=row) or first
     rest = [other for other in runs if other.id != run.id and (other.content_hash, other.split) == _images_of(run)]
-    other = picking.run_picker("run B", "other", rest, where=row, none=True)
+    other = picking.run_picker("run B", "other", rest, labels, where=row, none=True)
     metrics = state.store().image_metrics(run.id)
     if not metrics:
         st.info("This run has no numbers of single images.")
@@ -59,7 +61,7 @@ def show() -> None:
         return
     table = data.ordered(table, order, higher)
     image = _image(table, run, other, metric)
-    _pictures(run, other, image)
+    _pictures(run, other, image, labels)
 
 
 def _images_of(run: StoredRun) -> tuple[str, str]:
@@ -85,7 +87,8 @@ def _runs() -> tuple[StoredRun | None, list[StoredRun]]:
         dataset=first.dataset, content_hash=first.content_hash, split=first.split, status="ok", limit=OFFERED
     )
     second = state.number_in_address("other")
-    return first, [*others, *(store.runs_by_id([second]) if second is not None else [])]
+    further = store.runs_by_id([second]) if second is not None else []
+    return first, [*others, *(run for run in further if run.status == "ok")]
 
 
 def _metric(metrics: list[tuple[str, str, bool | None]], run: StoredRun, where: Any) -> tuple[str, str, bool | None]:
@@ -187,7 +190,7 @@ def _list_export(shown: pd.DataFrame, run: StoredRun, other: StoredRun | None, m
     picking.export("-".join([run.dataset, "images", *map(str, runs)]), "images", table, bibtex=picking.cited(runs))
 
 
-def _pictures(run: StoredRun, other: StoredRun | None, image: str) -> None:
+def _pictures(run: StoredRun, other: StoredRun | None, image: str, labels: Mapping[int, str]) -> None:
     line = st.container(horizontal=True, vertical_alignment="bottom")
     threshold = state.slide(
         "right if IoU is above", LOWEST, 0.95, "iou", default=LOWEST, step=0.05, where=line, width=260
@@ -215,7 +218,7 @@ def _pictures(run: StoredRun, other: StoredRun | None, image: str) -> None:
     panels: list[dict[str, Any]] = [viewer.truth_panel(shown.truth)] if alone else []
     for letter, of in zip("AB", runs, strict=False):
         if of.id in shown.found:
-            title = visible(f"{letter}: {data.run_label(of)}")
+            title = visible(f"{letter}: {labels[of.id]}")
             panels.append(viewer.run_panel(title, shown.truth, shown.found[of.id], threshold))
         else:
             st.warning(state.safe(f"{letter}, run {of.id}: {shown.missing[of.id]}"), icon=":material/warning:")
@@ -251,11 +254,8 @@ def _legend(panels: list[dict[str, Any]]) -> None:
     parts = []
     for name in VERDICTS:
         if name in used:
-            colour, dashes, meaning = VERDICTS[name]
-            border = "dashed" if dashes else "solid"
             parts.append(
-                f'<span style="white-space:nowrap;margin-right:1.1em"><span style="display:inline-block;width:1.1em;'
-                f"height:.8em;border:2.5px {border} {colour};background:#444;margin-right:.35em;"
-                f'vertical-align:-1px"></span>{meaning}</span>'
+                f'<span style="white-space:nowrap;margin-right:1.1em"><img src="{viewer.swatch(name)}" alt="" '
+                f'style="margin-right:.35em;vertical-align:-2px">{VERDICTS[name][2]}</span>'
             )
     st.html(f'<div style="font-size:.85rem;line-height:1.8">{"".join(parts)}</div>')

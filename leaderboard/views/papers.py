@@ -43,7 +43,7 @@ def show() -> None:
     st.caption(
         f"{len(found)} printed numbers, {measured} with a complete run here, of the paper's schedule, by the method's "
         "default settings and on real images. A difference stands only where images, split and rule are the same, as "
-        "far as the paper says."
+        "far as the paper says, and where the whole data set was here."
     )
     pictures = []
     if len(both):
@@ -57,11 +57,11 @@ def show() -> None:
             }
         )
         chart = charts.reported(drawn, "%")
-        st.altair_chart(chart)
+        st.altair_chart(chart, alt="Points: what was measured against what was reported; the table below lists them")
         pictures.append(picking.Picture.chart("Measured beside reported", "reported", chart))
     columns_shown = [
         *("paper", "table", "method", "dataset", "split", "protocol", "metric", "reported", "measured", "difference"),
-        *("unit", "comparable", "runs", "note", "wording", "hardware"),
+        *("unit", "comparable", "runs", "part", "note", "wording", "hardware"),
     ]
     number = st.column_config.NumberColumn
     table = shown[columns_shown]
@@ -77,6 +77,7 @@ def show() -> None:
             "dataset": "data set",
             "method": st.column_config.TextColumn(width=190),
             "runs": number(help="behind the measured mean"),
+            "part": st.column_config.TextColumn("part of the data set", help="that was here; empty: the whole"),
         },
         height=min(38 + 35 * len(table), 720),
         placeholder="–",

@@ -11,11 +11,15 @@ import pandas as pd
 import streamlit as st
 
 from bench.report import charts
-from bench.report.bibtex import bibliography
+from bench.report.bibtex import bibliography, submissions
 from bench.report.boards import leaderboard_table
 from bench.report.tables import Table, render
 from bench.store import StoredDataset, StoredRun
+from bench.store.queries import KEY_SHOWN
 from leaderboard import data, state
+
+NO_RUN = 0
+"""Stands for none among the numbers of runs; what Streamlit takes for nothing chosen has no name on a page."""
 
 SCHEDULES = ("all", "paper", "short", "smoke")
 
@@ -47,6 +51,17 @@ def first_board() -> None:
             state.board(data.Asked(version.name, version.content_hash, split))
 
 
+def _version(dataset: str, content_hash: str) -> str:
+    """How a data set version stands in the address."""
+    return f"{dataset}.{content_hash[:KEY_SHOWN]}"
+
+
+def board_link(label: str, dataset: str, content_hash: str, split: str, schedule: str | None = None) -> None:
+    """A link to the board of a data set version and split."""
+    version = _version(dataset, content_hash)
+    state.link("board", label, ":material/leaderboard:", data=version, split=split, schedule=schedule)
+
+
 def version_picker(where: Any = st) -> StoredDataset:
     """Which data set version."""
     versions = _finished()
@@ -55,7 +70,7 @@ def version_picker(where: Any = st) -> StoredDataset:
         versions,
         "data",
         shown=data.version_label,
-        written=lambda v: f"{v.name}.{v.content_hash[:12]}",
+        written=lambda v: _version(v.name, v.content_hash),
         always=True,
         where=where,
         width=240,
@@ -111,23 +126,38 @@ def board_picker(*, superseded: bool = False) -> tuple[StoredDataset, data.Asked
     return version, asked, frame
 
 
+def partial(version: StoredDataset, frame: pd.DataFrame) -> None:
+    """Say so where a board's runs did not have the whole data set before them."""
+    here = None if frame.empty else data.images_here(state.store(), version, int(frame["run_id"].iloc[0]))
+    if here is not None:
+        st.info(
+            f"A part of the data set: {here} were here when these runs were made. Numbers of the whole are others.",
+            icon=":material/warning:",
+        )
+
+
 def run_picker(
-    label: str, name: str, runs: list[StoredRun], *, where: Any = st, none: bool = False
+    label: str,
+    name: str,
+    runs: Sequence[StoredRun],
+    labels: Mapping[int, str],
+    *,
+    where: Any = st,
+    none: bool = False,
 ) -> StoredRun | None:
-    """One run of a list."""
+    """One run of a list, each with its label."""
     by_id = {run.id: run for run in runs}
-    options: list[int | None] = [*([None] if none else []), *by_id]
     chosen = state.choose(
         label,
-        options,
+        [*([NO_RUN] if none else []), *by_id],
         name,
-        shown=lambda i: "none" if i is None else data.run_label(by_id[i]),
-        written=lambda i: "none" if i is None else str(i),
+        shown=lambda i: labels[i] if i in by_id else "none",
+        written=lambda i: str(i) if i in by_id else "none",
         always=not none,
         where=where,
         width=220,
     )
-    return None if chosen is None else by_id[chosen]
+    return by_id.get(chosen)
 
 
 @dataclass(frozen=True)
@@ -180,7 +210,7 @@ def export(
             for form, (title, ending) in EXPORTS.items():
                 _file(line, title, lambda form=form: render(table(), form), f"{name}.{ending}", f"{key}-{form}")
             if bibtex is not None:
-                _file(line, "BibTeX", bibtex, f"{name}.bib", f"{key}-bibtex", help="the papers and the data sets")
+                _file(line, "BibTeX", bibtex, f"{name}.bib", f"{key}-bibtex", help="papers, submissions and data sets")
         drawable = importlib.util.find_spec("vl_convert") is not None
         for number, picture in enumerate(pictures):
             st.caption(state.safe(picture.title))
@@ -217,9 +247,17 @@ def _site(key: str) -> None:
 
 
 def cited(run_ids: Sequence[int]) -> Callable[[], str]:
-    """Makes the BibTeX of some runs: their methods' papers and their data sets."""
+    """Makes the BibTeX of some runs: their methods' papers, who submitted what, and their data sets."""
     store = state.store()
-    return lambda: bibliography(*store.cited(run_ids))
+
+    def made() -> str:
+        papers, cards = store.cited(run_ids)
+        runs = store.runs_by_id(run_ids)
+        columns = ("title", "submitted_by", "started")
+        frame = pd.DataFrame({column: [getattr(run, column) for run in runs] for column in columns})
+        return bibliography([*papers, *submissions(frame)], cards)
+
+    return made
 
 
 def board_export(

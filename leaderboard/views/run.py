@@ -17,7 +17,8 @@ from bench.report.numbers import quantity, shown_unit
 from bench.report.tables import Table, simple
 from bench.store import Store, StoredRun
 from bench.store.files import RunFiles
-from bench.store.views import SUBMITTED, Provenance
+from bench.store.identity import SUBMITTED
+from bench.store.views import Provenance
 from leaderboard import data, state
 from leaderboard.theme import BADGES
 from leaderboard.views import picking
@@ -127,12 +128,9 @@ def _head(store: Store, run: StoredRun) -> None:
     seed = "" if run.schedule == SUBMITTED else f", seed {run.seed}"
     st.markdown(f"{drawn} on **{state.safe(run.dataset)}**, split {state.safe(run.split)}{seed}")
     if run.status == "ok":
-        left, right, _ = st.columns([2, 2, 6])
-        with left:
+        with st.container(horizontal=True):
             state.link("images", "Images of this run", ":material/image_search:", run=run.id)
-        with right:
-            version = f"{run.dataset}.{run.content_hash[:12]}"
-            state.link("board", "Its board", ":material/leaderboard:", data=version, split=run.split)
+            picking.board_link("Its board", run.dataset, run.content_hash, run.split)
     facts = [
         ("schedule", run.schedule),
         ("initialisation", "" if run.schedule == SUBMITTED else run.init),
@@ -141,9 +139,13 @@ def _head(store: Store, run: StoredRun) -> None:
         ("training", quantity(run.train_seconds, "s")),
         ("parameters", None if run.n_parameters is None else f"{run.n_parameters / 1e6:.1f} M"),
     ]
-    shown = [(name, value) for name, value in facts if value]
-    for column, (name, value) in zip(st.columns(len(shown)), shown, strict=True):
-        column.metric(name, visible(value))
+    with st.container(horizontal=True, gap="medium"):
+        for name, value in facts:
+            if value:
+                st.metric(name, visible(value), width="content")
+    version = next((v for v in state.versions() if v.content_hash == run.content_hash and v.name == run.dataset), None)
+    if version is not None and (here := data.images_here(store, version, run.id)) is not None:
+        st.info(f"A part of the data set: {here} were here when this run was made.", icon=":material/warning:")
     if run.submitted_by or run.note:
         said = [f"submitted by {run.submitted_by}" if run.submitted_by else "", run.note or ""]
         st.caption(state.safe(": ".join(text for text in said if text)))
@@ -156,8 +158,9 @@ def _duration(milliseconds: float | None) -> str | None:
 
 
 def _failure(run: StoredRun) -> None:
+    reason = "  \n".join(state.safe(line) for line in (run.failure or "No reason was stored.").splitlines())
     st.error(
-        f"**It failed ({state.safe(_status(run))}).** {state.safe(run.failure or 'No reason was stored.')}  \n"
+        f"**It failed ({state.safe(_status(run))}).** {reason}  \n"
         f"Attempt {run.attempt}. The traceback, if there is one, is under Log.",
         icon=":material/error:",
     )
@@ -187,7 +190,9 @@ def _numbers(store: Store, run: StoredRun, details: Provenance) -> None:
         on_select="rerun",
         selection_mode="single-cell",
         key=f"numbers-{run.id}",
-        column_config={name: number(name, format="%.2f") for name in ("value", "low", "high")},
+        column_config={name: number(name, format="%.2f", width="small") for name in ("value", "low", "high")}
+        | {name: st.column_config.TextColumn(width="small") for name in ("protocol", "unit", "better")}
+        | {"why undefined": st.column_config.TextColumn(width="large")},
         height=min(38 + 35 * len(table), 560),
         placeholder="–",
         alt="Numbers of the run",
@@ -231,7 +236,7 @@ def _training(run: StoredRun) -> None:
             st.markdown(f"**{state.safe(stage)}**")
         step = max(1, len(part) // 4000)
         chart = charts.training(part.iloc[::step])
-        st.altair_chart(chart)
+        st.altair_chart(chart, alt="Lines: the losses of the training over its steps")
         title = f"Losses, {stage}" if stage else "Losses"
         pictures.append(picking.Picture.chart(title, f"{run.dataset}-run-{run.id}-losses-{number}", chart))
     title = f"Losses of run {run.id}"

@@ -12,9 +12,12 @@ import pytest
 from bench.metrics import score
 from bench.metrics.matching import Match
 from bench.metrics.verdicts import BestMatches
+from bench.report import charts
+from bench.report.palette import SERIES
 from bench.report.speed import pareto
 from bench.store import open_store
 from leaderboard import data, viewer
+from leaderboard.theme import VERDICTS
 
 
 def test_pareto_by_hand() -> None:
@@ -184,3 +187,45 @@ def test_rows_in_order() -> None:
     assert data.in_order(frame, "name", None)["name"].tolist()[:3] == ["a", "b", "C"]
     assert data.in_order(frame, "badges", None)["badges"].tolist()[0] == ["w"]
     assert data.in_order(frame, "a", None).attrs == frame.attrs
+
+
+def test_verdicts_are_told_apart_without_colours() -> None:
+    predicted, missed = ("right", "false", "merges", "piece"), ("missed", "merged", "split")
+    dashes = {verdict: VERDICTS[verdict][1] for verdict in (*predicted, *missed)}
+    assert len({dashes[verdict] for verdict in predicted}) == len(predicted)
+    assert {dashes[verdict] for verdict in missed}.isdisjoint(dashes[verdict] for verdict in predicted)
+
+
+def drawn(methods: int) -> pd.DataFrame:
+    """Points as :func:`bench.report.speed.points` gives them, the best first; only the last is on the front."""
+    names = [f"m{i:03d}" for i in range(methods)]
+    number = [float(methods - i) for i in range(methods)]
+    return pd.DataFrame(
+        {"run_id": range(methods), "method": names, "badge": "measured"}
+        | dict.fromkeys(("x", "x_low", "x_high", "y", "y_low", "y_high"), number)
+        | {"front": [i == methods - 1 for i in range(methods)]}
+    )
+
+
+def test_many_methods_leave_room_for_their_points() -> None:
+    """A legend of 300 names would be higher than the chart, and colours that come again tell nothing apart."""
+
+    def legend(methods: int) -> list[str]:
+        layers = charts.speed(drawn(methods), "AP", logarithmic=True).to_dict()["layer"]
+        (colour,) = [layer["encoding"]["color"] for layer in layers if layer["mark"]["type"] == "point"]
+        return colour["scale"]["domain"]
+
+    assert legend(len(SERIES)) == [f"m{i:03d}" for i in range(len(SERIES))]
+    many = legend(300)
+    assert len(many) == len(SERIES)
+    assert many[0] == "m299", "who is on the front has a colour of its own"
+    assert many[1:3] == ["m000", "m001"], "then the best"
+    assert many[-1] == charts.OTHERS
+
+
+def test_few_points_have_their_numbers() -> None:
+    def marks(methods: int) -> list[str]:
+        return [layer["mark"]["type"] for layer in charts.speed(drawn(methods), "AP", True).to_dict()["layer"]]
+
+    assert "text" in marks(charts.NUMBERED)
+    assert "text" not in marks(charts.NUMBERED + 1)

@@ -24,7 +24,8 @@ from bench.records import (
     metric_of_part,
 )
 from bench.store import Store, open_store
-from leaderboard import data
+from leaderboard import data, state
+from leaderboard.views import picking
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -44,9 +45,13 @@ def add(
     results: tuple[ResultRecord, ...] = (),
     changed: dict[str, Any] | None = None,
     arguments: dict[str, Any] | None = None,
+    card: dict[str, Any] | None = None,
     **fields: Any,
 ) -> int:
-    """A finished run; ``changed`` is what of its settings and initial weights is not the default."""
+    """A finished run; ``changed`` is what of its settings and initial weights is not the default.
+
+    The data set has one image; what the complete one has, its ``card`` says.
+    """
     said = {**({"changed": changed} if changed is not None else {}), **(arguments or {})}
     record = RunRecord(
         key="", split="test", seed=0, schedule="paper", init="random", device="cpu", status="ok", badge="measured",
@@ -61,7 +66,9 @@ def add(
     return store.add(
         RunBundle(
             run=dataclasses.replace(record, key=key),
-            dataset=DatasetVersionRecord(dataset, "c0ffee", "real", dataset, "CC0", 1, 3, ("cell",), ("voc",)),
+            dataset=DatasetVersionRecord(
+                dataset, f"c0ffee {card or ''}", "real", dataset, "CC0", 1, 3, ("cell",), ("voc",), card or {}
+            ),
             method=dataclasses.replace(version, **of_version),
             environment=EnvironmentRecord("e", "3.11", "linux", None, None, None, None),
             machine=MachineRecord("m", "m", "cpu", 2, 1, "linux"),
@@ -177,6 +184,16 @@ def test_every_printed_number_that_has_a_counterpart_finds_its_run(store: Store)
     assert found.loc[found["difference"].isna(), "note"].str.len().min() > 0, "each says why"
 
 
+def test_a_number_of_a_part_of_a_data_set_is_not_held_against_a_paper(store: Store) -> None:
+    store.add_reported([PRINTED])
+    add(store, 0.5, changed={}, card={"expected": {"images": 200}})
+    (row,) = data.reported(store).itertuples()
+    assert (row.measured, str(row.difference), row.part) == (0.5, "nan", "1 of its 200 images")
+    add(store, 0.6, changed={}, card={"expected": {"images": 1}})
+    (row,) = data.reported(store).itertuples()
+    assert (row.difference, row.part) == (pytest.approx(0.2), "")
+
+
 # -- on the pages -----------------------------------------------------------------------------------------
 
 
@@ -205,3 +222,54 @@ def test_the_run_page_shows_what_weights_were_trained_on(opened, tmp_path: Path)
     shown = {what: value for frame in at.dataframe if "what" in frame.value for what, value in frame.value.values}
     assert shown["weights said to be trained on"] == "cells"
     assert shown["changed from the method's defaults"] == "weights=abc"
+
+
+def test_a_part_of_a_data_set_is_named_wherever_its_numbers_stand(opened, texts, tmp_path: Path) -> None:
+    database = tmp_path / "bench.db"
+    with open_store(database) as store:
+        part = add(store, 0.5, changed={}, card={"expected": {"images": 200}})
+        add(store, 0.6, changed={}, dataset="nuclei", card={"expected": {"images": 1}})
+    said = "1 of its 200 images"
+    for page, address in (("board", {"data": "cells."}), ("speed", {}), ("run", {"run": part}), ("datasets", {})):
+        with open_store(database) as store:
+            hash_ = store.run(part).content_hash
+        address = {"data": f"cells.{hash_[:12]}"} if page in ("board", "speed") else address
+        assert said in texts(opened(database, page, **address)), page
+    assert said not in texts(opened(database, "run", run=2))
+
+
+def test_a_single_data_set_in_common_makes_no_mean_rank(opened, texts, tmp_path: Path) -> None:
+    with open_store(tmp_path / "bench.db") as store:
+        add(store, 0.5, changed={})
+        add(store, 0.6, method="other", changed={})
+        add(store, 0.7, method="other", dataset="nuclei", changed={})
+    at = opened(tmp_path / "bench.db", "datasets", method=["unet", "other"])
+    assert "Mean rank" not in texts(at)
+    assert html.unescape(at.info[0].value).startswith(
+        "A mean rank needs two data sets in common, or more; these methods share cells (test) alone."
+    )
+    assert "Elsewhere, nuclei (test) lacks unet." in html.unescape(at.info[0].value)
+    (link,) = at.get("page_link")
+    assert link.proto.label == "Board of cells (test)"
+    assert "data=cells." in link.proto.query_string
+
+
+@pytest.mark.parametrize(("methods", "said"), [("", "Choose one method or more."), ("unet", "two methods or more")])
+def test_fewer_than_two_methods_are_not_ranked(opened, tmp_path: Path, methods: str, said: str) -> None:
+    with open_store(tmp_path / "bench.db") as store:
+        for dataset in ("cells", "nuclei"):
+            for method in ("unet", "other"):
+                add(store, 0.5, method=method, dataset=dataset, changed={})
+    at = opened(tmp_path / "bench.db", "datasets", method=methods)
+    assert said in at.info[0].value
+
+
+def test_a_submission_is_cited_by_who_made_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = add(
+        store, 0.7, method="mine", schedule="submitted", badge="submitted", origin="submitted", submitted_by="Ada Löwe"
+    )
+    monkeypatch.setattr(state, "store", lambda: store)
+    written = picking.cited([run_id])()
+    assert 'author = {Ada L{\\"{o}}we}' in written
+    assert "year = {2026}" in written
+    assert "dataset_cells" in written

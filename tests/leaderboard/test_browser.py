@@ -119,6 +119,9 @@ def test_from_a_number_to_its_pixels_and_back_by_link(browser, serve, ranked: Pa
     assert drawings.count() == 2, "the annotation, and what the run found"
     assert page.locator(".viewer path").count() > 5
     assert page.locator(".viewer path title").first.text_content().startswith("cell 1, ")
+    swatches = page.locator('img[src^="data:image/svg+xml"]')
+    assert swatches.count() >= 2, "the legend"
+    assert swatches.evaluate_all("all => all.every(one => one.naturalWidth > 0)")
     before = drawings.first.get_attribute("viewBox")
     drawings.first.focus()
     page.keyboard.press("o")
@@ -264,12 +267,16 @@ def test_export(browser, serve, ranked: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "page_name", ["", "speed", "compare?run=5&run=6", "images?run=5", "datasets", "papers", "run?run=5"]
+    "page_name",
+    [
+        *("", "speed", "compare?run=5&run=6", "compare?run=5&run=6&part=curves", "compare?run=5&run=6&part=cells"),
+        *("images?run=5", "datasets", "papers", "run?run=5"),
+    ],
 )
 def test_a_narrow_window_scrolls_down_only(browser, serve, ranked: Path, page_name: str) -> None:
-    page = opened(browser, f"{serve(ranked)}/{page_name}", width=400)
+    page = opened(browser, f"{serve(ranked)}/{page_name}", width=390)
     width = page.evaluate("document.querySelector('[data-testid=\"stMain\"]').scrollWidth")
-    assert width <= 400
+    assert width <= 390
 
 
 def test_a_script_in_a_name_does_nothing(browser, serve, ran: Path, add_copy) -> None:

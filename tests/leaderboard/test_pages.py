@@ -208,7 +208,7 @@ def test_runs_that_the_address_ticks_are_compared_though_a_filter_hides_them(ope
     assert list(at.dataframe[0].value["title"]) == ["B"]
     button = next(b for b in at.button if b.label.startswith("Compare"))
     assert button.label == "Compare 2 runs"
-    assert button.help == "2 of them hidden by the filter"
+    assert button.help == "tick two to 8 runs; 2 are hidden by the filter"
 
 
 @pytest.mark.parametrize(
@@ -337,7 +337,6 @@ def test_nobody_knows_the_seed_of_a_submission(opened, texts, add_copy, ran: Pat
 def test_methods_are_called_by_their_titles(opened, texts, ranked: Path) -> None:
     at = opened(ranked, "datasets")
     assert sorted(at.dataframe[0].value["method"]) == ["A", "B", "C"]
-    assert sorted(at.dataframe[1].value["method"]) == ["A", "B", "C"]
     assert sorted(at.multiselect[0].value) == ["a", "b", "c"], "a link holds names"
 
 
@@ -401,7 +400,7 @@ def test_comparing(opened, ranked: Path) -> None:
     assert shown["rank"].tolist() == [1, 2, 3]
     assert shown.iloc[:, 2].is_monotonic_decreasing
     for name in ("curves", "cells"):
-        assert len(part(name).get("vega_lite_chart")) == {"curves": 1, "cells": 2}[name]
+        assert len(part(name).get("vega_lite_chart")) == 2
 
 
 def test_runs_that_cannot_be_told_apart_share_a_rank(opened, ranked: Path) -> None:
