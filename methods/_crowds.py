@@ -1,8 +1,8 @@
 """Crowded images in training: crops of them whose masks fit into a bound. No torch.
 
-MMDetection holds the truth of an image as N masks of its size at the network's resolution, and compares every anchor
-with every object: 3000 cells on 800 x 1083 pixels are 2.6 GB of masks and several times as much of overlaps. A crop of
-half the sides has a sixteenth of both.
+MMDetection holds the truth of an image as N masks, first of its own size and then of the network's, and compares every
+anchor with every object: 3000 cells on 800 x 1083 pixels are 2.6 GB of masks and several times as much of overlaps. A
+crop of half the sides has a sixteenth of both.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bench.rle import boxes
 from methods._windows import Window, window_of_sample
 
 MASK_BYTES = 512 * 2**20
-"""Pixels of the masks of one training example, at the network's resolution, at most."""
+"""Pixels of the masks of one training example, at its own or at the network's resolution, at most."""
 LEAST_SIDE = 32
 """A crop is not made smaller, pixels of the image."""
 SHRINK = 0.85

@@ -35,17 +35,17 @@ def main(request):
         spec = importlib.util.spec_from_file_location("tool", script)
         tool = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(tool)
-        images, truths = [], []
-        for path in request["examples"]:
-            with np.load(path, allow_pickle=False) as archive:
-                images.append(archive["image"])
-                truths.append(archive["truth"])
+        images, truths = _read(request["examples"])
+        more = {}
+        if request["validation"] is not None:
+            more["validation"] = _read(request["validation"])
         weights = tool.train(
             images,
             truths,
             request["options"],
             Path(request["folder"]),
             lambda done, total: say({"done": int(done), "total": int(total)}),
+            **more,
         )
         say({"weights": str(weights)})
     except Exception as error:  # noqa: BLE001 - a tool may raise anything; it is told on, not swallowed
@@ -54,6 +54,16 @@ def main(request):
         lines = str(error).splitlines()
         text = f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
         say({"error": text, "where": f"{Path(frame.filename).name}:{frame.lineno}"})
+
+
+def _read(paths):
+    """Images, and label images, of files."""
+    images, truths = [], []
+    for path in paths:
+        with np.load(path, allow_pickle=False) as archive:
+            images.append(archive["image"])
+            truths.append(archive["truth"])
+    return images, truths
 
 
 if __name__ == "__main__":

@@ -49,7 +49,9 @@ class Part:
         return (self[place] for place in range(len(self)))
 
 
-def hold_out(source: SampleSource, *, seed: int, folder: Path, name: str) -> tuple[Part, Part]:
+def hold_out(
+    source: SampleSource, *, seed: int, folder: Path, name: str, purpose: str = "early stopping"
+) -> tuple[Part, Part]:
     """Hold a tenth of the training images out, which follow from the seed; write it down and tell the user.
 
     Whole groups (sequences, donors, slides), so that no held-out image has a sibling among those trained on. Where
@@ -61,6 +63,7 @@ def hold_out(source: SampleSource, *, seed: int, folder: Path, name: str) -> tup
         seed: of the run.
         folder: of the training, where :data:`HELD_OUT` is written.
         name: of the method, for the message.
+        purpose: what they serve for, for the message.
 
     Returns:
         what is trained on, and what is validated on: of a single image nothing, so that a training has its full length.
@@ -70,7 +73,7 @@ def hold_out(source: SampleSource, *, seed: int, folder: Path, name: str) -> tup
             folder,
             {"seed": seed, "images": []},
             f"{name}: there is no validation split, and a single training image cannot be held out: it is trained on "
-            "without early stopping",
+            f"without {purpose}",
         )
         return Part(source, range(len(source))), Part(source, ())
     chosen = set(held_out_ids(groups_of(source), seed))
@@ -82,7 +85,7 @@ def hold_out(source: SampleSource, *, seed: int, folder: Path, name: str) -> tup
         folder,
         {"seed": seed, "images": list(val.ids)},
         f"{name}: there is no validation split, so {len(val)} of "
-        f"the {len(source)} training images are held out for early stopping ({HELD_OUT})",
+        f"the {len(source)} training images are held out for {purpose} ({HELD_OUT})",
     )
     return train, val
 

@@ -34,6 +34,7 @@ from bench.api import (
     UsageError,
     to_rgb8,
 )
+from bench.progress import say
 from methods._crowds import within_bound
 from methods._feeding import Tally
 from methods._mmdet_tiles import (
@@ -335,7 +336,8 @@ class MMDetMethod(Method):
     def _given(self, sample: Sample, rng: np.random.Generator, tally: Tally | None = None) -> dict[str, Any]:
         """A sample as mmdet's pipelines take it: of a large image a tile, of a crowded one a crop at its own scale."""
         part = self._crop(sample, rng, tally)
-        few = within_bound(part, self.largest_factor(*part.shape), rng)
+        # Of an image that is shrunk the masks are drawn at its own resolution before.
+        few = within_bound(part, max(1.0, self.largest_factor(*part.shape)), rng)
         given = to_mmdet(few)
         if few is not part:
             given["whole_shape"] = part.shape
@@ -395,7 +397,10 @@ class MMDetMethod(Method):
                 "use --init random, or give a checkpoint by path: --init PATH",
             ) from error
         if init != kind:
-            _runner.put_weights(network, _runner.read_weights(Path(init)), name=self.name, strict=False)
+            anew = _runner.put_weights(network, _runner.read_weights(Path(init)), name=self.name, strict=False)
+            if anew:
+                total = len(network.state_dict())
+                say(f"{self.name}: {len(anew)} of {total} weights do not fit {init} and begin anew, such as {anew[0]}")
         return network
 
     def _ready(self, network: Any) -> None:

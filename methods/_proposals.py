@@ -52,6 +52,15 @@ def nms_iou(task: Task, asked: float, published: float, slender: float = SLENDER
     return asked or (max(published, slender) if is_slender(task) else published)
 
 
+def mask_nms_iou(task: Task, asked: float, published: float) -> float:
+    """Mask IoU above which the weaker of two detections is dropped, for methods that vote on masks; 1: none is.
+
+    Where boxes are suppressed late, because slender cells cross (see :func:`nms_iou`), most of what that leaves are
+    copies: the published threshold then holds for the masks, by which crossing cells are told apart.
+    """
+    return published if is_slender(task) and not asked else 1.0
+
+
 def fitted_ratios(task: Task, ratios: Sequence[float]) -> tuple[float, ...]:
     """Anchor ratios, height over width, with 1:4 and 4:1 where objects are slender."""
     return tuple(sorted({*ratios, 0.25, 4.0})) if is_slender(task) else tuple(ratios)

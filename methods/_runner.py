@@ -204,8 +204,6 @@ def train(
     steps = math.ceil(steps / accumulate) * accumulate
     folder.mkdir(parents=True, exist_ok=True)
     seed_everything(context.seed, 3)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     network = build()
     accelerate(network, compute, device)
     loader = DataLoader(
@@ -253,7 +251,7 @@ def train(
         experiment_name=f"{meta.get('method', 'training')}-{time.time_ns()}",
     )
     try:
-        with _chatter_into(folder / CHATTER):
+        with _chatter_into(folder / CHATTER), _deterministic():
             if meta.get("held_out"):
                 sys.stdout.write(f"held out for early stopping: {', '.join(meta['held_out'])}\n")
             runner.train()
@@ -310,7 +308,7 @@ def read_weights(path: Path) -> Weights:
     )
 
 
-def put_weights(network: torch.nn.Module, weights: Weights, *, name: str, strict: bool = True) -> None:
+def put_weights(network: torch.nn.Module, weights: Weights, *, name: str, strict: bool = True) -> list[str]:
     """Put weights into a network.
 
     Args:
@@ -319,6 +317,9 @@ def put_weights(network: torch.nn.Module, weights: Weights, *, name: str, strict
         name: of the method, for the message.
         strict: every weight of the network must be there in its shape; else those that fit are taken (a head
             for another number of classes keeps its initial weights), of which there must be some.
+
+    Returns:
+        names of the network's weights that are as they were.
 
     Raises:
         MethodError: they are of another network.
@@ -333,6 +334,21 @@ def put_weights(network: torch.nn.Module, weights: Weights, *, name: str, strict
             "use the method, variant, classes and settings that it was trained with",
         )
     network.load_state_dict(fitting, strict=False)
+    return lacking
+
+
+@contextlib.contextmanager
+def _deterministic() -> Iterator[None]:
+    """Deterministic algorithms while training only: a prediction is to be timed as one in a process of its own."""
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager

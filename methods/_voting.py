@@ -1,12 +1,15 @@
-"""From many overlapping candidates to the instances of an image: suppression, and mask voting. NumPy only."""
+"""From many overlapping candidates to the instances of an image: suppression, and mask voting. No torch."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 
+from bench.rle import objects
 from methods import _raster as raster
 
 
@@ -35,6 +38,8 @@ class VotingRule:
         threshold: a pixel is foreground from this voted probability on.
         score_threshold: candidates that are less sure are no survivors; they still vote.
         max_detections: at most so many survivors an image, the surest.
+        mask_nms_iou: a survivor whose voted mask overlaps that of a surer one of its class by more than this is
+            suppressed as well; 1: none is.
     """
 
     nms_iou: float = 0.3
@@ -42,6 +47,7 @@ class VotingRule:
     threshold: float = 0.4
     score_threshold: float = 0.001
     max_detections: int = 100
+    mask_nms_iou: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,8 @@ def vote(candidates: Candidates, height: int, width: int, rule: VotingRule) -> V
 
     The voters of a survivor are all candidates whose box overlaps its box enough. Their soft masks are averaged in
     the image, weighted by their scores for the survivor's class; where that reaches the threshold the mask is, and
-    the box is the tight one around it. A survivor without a pixel is left out. One mask is held at a time.
+    the box is the tight one around it. A survivor without a pixel is left out, as is one whose mask overlaps a surer
+    one's too much. One mask is held at a time.
 
     Args:
         candidates: see :class:`Candidates`.
@@ -103,20 +110,36 @@ def vote(candidates: Candidates, height: int, width: int, rule: VotingRule) -> V
         for index in suppress(candidates.boxes, candidates.scores[:, label], rule.nms_iou, rule.score_threshold)
     ]
     survivors.sort(key=lambda s: -s[0])
-    found = []
-    for score, index, label in survivors[: rule.max_detections]:
+    rles: list[bytes] = []
+    most = min(rule.max_detections, len(survivors))
+    tight, sure, labels = np.zeros((most, 4), np.float32), np.zeros(most, np.float32), np.zeros(most, np.int64)
+    for score, index, label in survivors:
+        count = len(rles)
+        if count == most:
+            break
         mask, top, left = voted_mask(candidates, index, label, height, width, rule)
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
         if rows.size == 0:
             continue
-        tight = (left + columns[0], top + rows[0], left + columns[-1] + 1, top + rows[-1] + 1)
-        found.append((raster.encode_window(mask, top, left, height, width), tight, score, label))
-    return Voted(
-        [f[0] for f in found],
-        np.array([f[1] for f in found], np.float32).reshape(-1, 4),
-        np.array([f[2] for f in found], np.float32),
-        np.array([f[3] for f in found], np.int64),
-    )
+        rle = raster.encode_window(mask, top, left, height, width)
+        box = np.array([left + columns[0], top + rows[0], left + columns[-1] + 1, top + rows[-1] + 1], np.float32)
+        if rule.mask_nms_iou < 1:
+            near = (tight[:count, :2] < box[2:]).all(axis=1) & (tight[:count, 2:] > box[:2]).all(axis=1)
+            surer = [rles[other] for other in np.flatnonzero(near & (labels[:count] == label))]
+            if largest_overlap(rle, surer, height, width) > rule.mask_nms_iou:
+                continue
+        rles.append(rle)
+        tight[count], sure[count], labels[count] = box, score, label
+    count = len(rles)
+    return Voted(rles, tight[:count], sure[:count], labels[:count])
+
+
+def largest_overlap(rle: bytes, others: Sequence[bytes], height: int, width: int) -> float:
+    """The largest IoU of a mask with others, COCO RLEs over ``height`` x ``width`` pixels; 0 where there is none."""
+    if not others:
+        return 0.0
+    overlap = coco_mask.iou(objects([rle], height, width), objects(others, height, width), [0] * len(others))
+    return float(overlap.max())
 
 
 def voted_mask(

@@ -7,12 +7,12 @@ makes of masks that are a little off, of cells melted together and of cells cut 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.api import ControlMethod, Instances, Sample
+from bench.rle import encode_masks
 
 
 def _rng(sample: Sample, seed: int) -> np.random.Generator:
@@ -25,10 +25,10 @@ def _truth(sample: Sample) -> Instances:
     return sample.instances.take(~sample.instances.crowd)
 
 
-def _scored(instances: Instances, masks: list[NDArray[np.bool_]], class_ids: Any, scores: Any) -> Instances:
-    if not masks:
-        return Instances.empty(*instances.shape, scored=True)
-    return Instances.from_masks(np.stack(masks), class_ids=class_ids, scores=scores)
+def _encoded(mask: NDArray[np.bool_]) -> bytes:
+    """The RLE of one mask: of thousands only one is held as pixels at a time."""
+    (counts,) = encode_masks(mask[None])
+    return counts
 
 
 class Truth(ControlMethod):
@@ -80,12 +80,12 @@ class Jitter(ControlMethod):
     def answer(self, sample: Sample, seed: int) -> Instances:
         """Every mask shifted; what leaves the image is cut off."""
         truth, rng = _truth(sample), _rng(sample, seed)
-        masks = []
+        rles = []
         for index in range(len(truth)):
             x0, y0, x1, y1 = truth.boxes[index]
             dy, dx = np.rint(rng.uniform(-self.params.shift, self.params.shift, 2) * (y1 - y0, x1 - x0)).astype(int)
-            masks.append(_shifted(truth.mask(index), int(dy), int(dx)))
-        return _scored(truth, masks, truth.class_ids, rng.uniform(0.5, 1, len(masks)))
+            rles.append(_encoded(_shifted(truth.mask(index), int(dy), int(dx))))
+        return Instances(*truth.shape, tuple(rles), truth.class_ids, rng.uniform(0.5, 1, len(rles)))
 
 
 class Merge(ControlMethod):
@@ -100,16 +100,16 @@ class Merge(ControlMethod):
         truth, rng = _truth(sample), _rng(sample, seed)
         centres = (truth.boxes[:, :2] + truth.boxes[:, 2:]) / 2
         free = list(range(len(truth)))
-        masks, classes = [], []
+        rles, classes = [], []
         while free:
             first = free.pop(0)
             mask = truth.mask(first)
             if free:
                 distances = np.linalg.norm(centres[free] - centres[first], axis=1)
                 mask = mask | truth.mask(free.pop(int(distances.argmin())))
-            masks.append(mask)
+            rles.append(_encoded(mask))
             classes.append(int(truth.class_ids[first]))
-        return _scored(truth, masks, classes, rng.uniform(0.5, 1, len(masks)))
+        return Instances(*truth.shape, tuple(rles), np.array(classes, np.int64), rng.uniform(0.5, 1, len(rles)))
 
 
 class Split(ControlMethod):
@@ -122,7 +122,7 @@ class Split(ControlMethod):
     def answer(self, sample: Sample, seed: int) -> Instances:
         """Each mask in two halves, at the middle of the longer side of its box."""
         truth, rng = _truth(sample), _rng(sample, seed)
-        masks, classes = [], []
+        rles, classes = [], []
         for index in range(len(truth)):
             x0, y0, x1, y1 = truth.boxes[index].astype(int)
             mask = truth.mask(index)
@@ -133,9 +133,9 @@ class Split(ControlMethod):
                 half[: (y0 + y1) // 2] = True
             for part in (mask & half, mask & ~half):
                 if part.any():
-                    masks.append(part)
+                    rles.append(_encoded(part))
                     classes.append(int(truth.class_ids[index]))
-        return _scored(truth, masks, classes, rng.uniform(0.5, 1, len(masks)))
+        return Instances(*truth.shape, tuple(rles), np.array(classes, np.int64), rng.uniform(0.5, 1, len(rles)))
 
 
 def _shifted(mask: NDArray[np.bool_], down: int, right: int) -> NDArray[np.bool_]:

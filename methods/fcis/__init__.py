@@ -66,10 +66,9 @@ class FCIS(MMDetMethod):
         "objects are slender.",
         "The number of proposals grows to twice that of the densest image's objects where 300 are too few; RoIs and "
         "anchors in training grow with the median image's objects.",
-        "Detections an image are limited by the data set instead of 100, and suppressed from a box IoU of 0.5 instead "
-        "of 0.3 where its objects are slender, whose boxes overlap where they cross; from 0.5 on candidates vote for "
-        "each other, so it is not higher.",
-        "With the VOC recipe too, proposals and candidates from 2 px on are kept, not from 16.",
+        "Detections an image are limited by the data set instead of 100. Where its objects are slender, whose boxes "
+        "overlap where they cross, they are suppressed from a box IoU of 0.5 instead of 0.3 (from there on candidates "
+        "vote for each other) and, once voted on, from a mask IoU of 0.3.",
         "In training, images whose masks would fill more than 512 MiB are cropped.",
         "Images are enlarged beyond a short side of 600 px where small objects would not span a feature cell.",
         "Boxes are continuous, without the pixel that the authors' code adds to each width and height.",
@@ -78,8 +77,8 @@ class FCIS(MMDetMethod):
         "The mask of a candidate is that of its likeliest foreground class, also where the background is likelier.",
         "Training lasts as long as the authors' on PASCAL VOC also with the COCO recipe, whose 8 passes over COCO are "
         "not those of a data set of a few hundred images.",
-        "The variant voc keeps proposals from 2 px on as the COCO recipe does; on VOC the authors dropped those below "
-        "16 px, as large as many a cell.",
+        "The variant voc keeps proposals and candidates from 2 px on as the COCO recipe does; on VOC the authors "
+        "dropped those below 16 px, as large as many a cell.",
     )
 
     @dataclass(frozen=True)
@@ -89,11 +88,10 @@ class FCIS(MMDetMethod):
         Attributes:
             depth: of the ResNet, 101; shallower ones serve tests and small data sets.
             base_channels: of its first stage, 64; narrower ones only serve tests.
-            norm: of the backbone: ``frozen`` (as published: frozen batch statistics), ``group``, or ``auto``:
-                ``frozen`` from ImageNet weights, else ``group`` (say ``frozen`` to go on from a checkpoint that was
-                trained so). Choice.
-            frozen_stages: first stages after the stem that are not trained, nor is the stem, from ImageNet weights.
-                Code.
+            norm: of the backbone: ``frozen`` (as published: frozen batch statistics), ``group``, or ``auto``: ``group``
+                from random weights, else ``frozen``. Choice.
+            frozen_stages: first stages after the stem that are not trained, nor is the stem, unless from random
+                weights. Code.
             image_scale: (long, short) side in pixels that images are resized into, (1000, 600). Code.
             enlarge: by how much more than that; 0: as much as the data set's small objects need. Choice.
             fit_to_task: raise or refine the numbers below by the data set's objects; off: take them as they are.
@@ -129,8 +127,8 @@ class FCIS(MMDetMethod):
             foreground_share: of the sampled RoIs, at most; without ``ohem``. Code (VOC).
             near_iou: background RoIs of the sample have this IoU or more, as far as there are such; without
                 ``ohem``. Code (VOC).
-            nms_iou: between detections of a class; 0: 0.3 as in the code, 0.5 where the data set's objects are slender
-                (choice).
+            nms_iou: of boxes, between detections of a class; 0: 0.3 as in the code; where the data set's objects are
+                slender 0.5, and 0.3 of their masks (choice).
             vote_iou: box IoU from which a candidate votes. Code.
             score_threshold: detections below are dropped. Code.
             images_per_update: images whose gradients make an update. Code: one on each of 8 GPUs (COCO) or 4 (VOC).

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.api import Task, UsageError
 from methods._mmdet import preprocessor
-from methods._proposals import fitted_anchors, nms_iou, rpn_head
+from methods._proposals import fitted_anchors, mask_nms_iou, nms_iou, rpn_head
 
 if TYPE_CHECKING:
     from methods.fcis import FCIS
@@ -51,7 +51,8 @@ class Needs:
         rpn_samples: anchors trained on, an image.
         proposals: RoIs whose maps are pooled.
         rois: of these and the true boxes, so many are trained on.
-        nms_iou: between detections of a class.
+        nms_iou: of boxes, between detections of a class.
+        mask_nms_iou: of their masks; 1: none is suppressed by it.
         smallest_side: shorter proposals and candidates are dropped, pixels of the network's input.
     """
 
@@ -61,6 +62,7 @@ class Needs:
     proposals: int
     rois: int
     nms_iou: float
+    mask_nms_iou: float
     smallest_side: float
 
 
@@ -82,14 +84,17 @@ def needs(task: Task, params: FCIS.Params, sizes: tuple[float, float, float] | N
             proposals=p.proposals,
             rois=p.rois,
             nms_iou=p.nms_iou or PUBLISHED_NMS,
+            mask_nms_iou=1.0,
             smallest_side=p.smallest_side or published.smallest_side,
         )
     sides, ratios = fitted_anchors(task, sizes, p.anchor_sides, p.anchor_ratios)
     # Above the IoU from which candidates vote, two neighbours would be given one mask.
     overlap = nms_iou(task, p.nms_iou, PUBLISHED_NMS, slender=p.vote_iou)
+    of_masks = mask_nms_iou(task, p.nms_iou, PUBLISHED_NMS)
     smallest = p.smallest_side or RECIPES["coco"].smallest_side
     if task.objects is None:
-        return Needs(sides, ratios, p.rpn_samples, max(p.proposals, task.max_detections), p.rois, overlap, smallest)
+        proposals = max(p.proposals, task.max_detections)
+        return Needs(sides, ratios, p.rpn_samples, proposals, p.rois, overlap, of_masks, smallest)
     typical = math.ceil(task.objects.per_image_median)
     # Every object of a median image shall find room among the RoIs trained on, within reason.
     crowd = 2 * typical if p.ohem else math.ceil(typical / p.foreground_share)
@@ -100,6 +105,7 @@ def needs(task: Task, params: FCIS.Params, sizes: tuple[float, float, float] | N
         proposals=max(p.proposals, 2 * task.objects.per_image_max),
         rois=max(p.rois, min(p.most_rois, crowd)),
         nms_iou=overlap,
+        mask_nms_iou=of_masks,
         smallest_side=smallest,
     )
 
@@ -113,13 +119,13 @@ def model_config(
         params: settings.
         task: see :func:`needs`.
         sizes: see :func:`needs`.
-        init: ``random``, ``imagenet`` or ``checkpoint``.
+        init: ``random``, ``imagenet`` or ``checkpoint``, one that does not descend from random weights.
 
     Raises:
         UsageError: there are no ImageNet weights of the backbone that is asked for.
     """
     need = needs(task, params, sizes)
-    frozen = params.norm == "frozen" or (params.norm == "auto" and init == "imagenet")
+    frozen = params.norm == "frozen" or (params.norm == "auto" and init != "random")
     width = 1 if params.depth < 50 else 4
     proposals = {
         "nms_iou": params.rpn_nms_iou,
@@ -129,7 +135,7 @@ def model_config(
     }
     return {
         "type": "FCISDetector",
-        "data_preprocessor": _preprocessor(caffe=frozen or init == "imagenet"),
+        "data_preprocessor": _preprocessor(caffe=frozen or init != "random"),
         "backbone": _backbone(params, init, frozen),
         "rpn_head": rpn_head(
             stride=STRIDE,
@@ -171,6 +177,7 @@ def model_config(
                 "threshold": params.mask_threshold,
                 "score_threshold": params.score_threshold,
                 "max_detections": task.max_detections,
+                "mask_nms_iou": need.mask_nms_iou,
             },
         },
     }
@@ -202,7 +209,7 @@ def _backbone(params: FCIS.Params, init: str, frozen: bool) -> dict[str, Any]:
         "strides": (1, 2, 2, 1),
         "dilations": (1, 1, 1, 2),
         "out_indices": (2, 3),
-        "frozen_stages": params.frozen_stages if init == "imagenet" else -1,
+        "frozen_stages": params.frozen_stages if init != "random" else -1,
         "norm_cfg": {"type": "BN", "requires_grad": False} if frozen else groups,
         "norm_eval": frozen,
         "zero_init_residual": False,

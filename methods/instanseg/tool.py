@@ -1,5 +1,6 @@
 """InstanSeg in its own interpreter: a TorchScript model by path, or one trained from scratch. Nothing is downloaded."""
 
+import copy
 import json
 import math
 import os
@@ -58,18 +59,22 @@ def segment(loaded, image):
     return np.asarray(labels[0, 0].cpu()).astype(np.int32)[:height, :width]
 
 
-def train(images, truths, options, folder, report):
-    """Train the package's network by its loop, loss and augmentation, and export it as the package does."""
+def train(images, truths, options, folder, report, validation):
+    """Train the package's network by its loop, loss and augmentation, and export it as the package does.
+
+    As there, the weights with the best F1 on validation images are kept.
+    """
     runpy.run_path(str(Path(__file__).parents[1] / "_external_torchvision.py"))
     import torch
     from instanseg.scripts.train import parser
-    from instanseg.utils.AI_utils import train_epoch
+    from instanseg.utils.AI_utils import test_epoch, train_epoch
     from instanseg.utils.data_loader import get_loaders
     from instanseg.utils.loss.instanseg_loss import InstanSeg, InstanSeg_Torchscript
     from instanseg.utils.model_loader import build_model_from_dict
 
-    if min(min(truth.shape) for truth in truths) < 16:
-        raise ValueError("a training image has a side of fewer than 16 pixels")
+    held_images, held_truths = validation
+    if min(min(truth.shape) for truth in [*truths, *held_truths]) < 16:
+        raise ValueError("a training or validation image has a side of fewer than 16 pixels")
     random.seed(options["seed"])
     np.random.seed(options["seed"] % 2**32)
     torch.manual_seed(options["seed"])
@@ -86,6 +91,7 @@ def train(images, truths, options, folder, report):
     arguments.requested_pixel_size = model_pixel
     arguments.batch_size = options["batch_size"]
     arguments.num_workers = WORKERS
+    crops_an_epoch = arguments.length_of_epoch
 
     loss = InstanSeg(
         n_sigma=arguments.n_sigma,
@@ -104,27 +110,40 @@ def train(images, truths, options, folder, report):
     optimizer = torch.optim.Adam(network.parameters(), lr=arguments.lr, weight_decay=arguments.weight_decay)
 
     pictures = [_colour(image) for image in images]
-    about = [{"parent_dataset": "bench", "pixel_size": pixel} for _ in images]
+    # The package wants something to look at in any case.
+    held = [_colour(image) for image in held_images] or pictures[:1]
+    about, held_about = ([{"parent_dataset": "bench", "pixel_size": pixel} for _ in some] for some in (images, held))
     first = min(options["hotstart"], options["steps"] // 3)
     stages = (
         (first, "binary_xloss", "dice_loss"),
         (options["steps"] - first, arguments.seed_loss_fn, arguments.binary_loss_fn),
     )
-    done = 0
-    for steps, seed_loss, binary_loss in stages:
+    done, best, kept = 0, -math.inf, None
+    for number, (steps, seed_loss, binary_loss) in enumerate(stages):
         if not steps:
             continue
         loss.update_seed_loss(seed_loss)
         loss.update_binary_loss(binary_loss)
-        arguments.length_of_epoch = max(5, steps * arguments.batch_size)  # the package fails below 5 crops
-        loader, _ = get_loaders(pictures, truths, pictures[:1], truths[:1], about, about[:1], arguments)
-        counted = _counted(islice(loader, steps), lambda step, before=done: report(before + step, options["steps"]))
-        mean, seconds = train_epoch(network, device, counted, loss, optimizer, arguments)
-        done += steps
-        said = f"{steps} steps with {seed_loss} and {binary_loss}: mean loss {mean:.4f}, {seconds:.0f} s"
-        sys.stdout.write(said + "\n")
-        if not np.isfinite(mean):
-            raise ValueError(f"the loss is no number any more, within the first {done} steps")
+        # The package fails below 5 crops.
+        arguments.length_of_epoch = max(5, min(crops_an_epoch, steps * arguments.batch_size))
+        loader, look = get_loaders(pictures, truths, held, held_truths or truths[:1], about, held_about, arguments)
+        a_pass = math.ceil(arguments.length_of_epoch / arguments.batch_size)
+        for begun in range(0, steps, a_pass):
+            taken = min(a_pass, steps - begun)
+            counted = _counted(islice(loader, taken), lambda step, before=done: report(before + step, options["steps"]))
+            mean, seconds = train_epoch(network, device, counted, loss, optimizer, arguments)
+            done += taken
+            said = f"step {done}, {seed_loss} and {binary_loss}: mean loss {mean:.4f}, {seconds:.0f} s"
+            if not np.isfinite(mean):
+                raise ValueError(f"the loss is no number any more, within the first {done} steps")
+            if held_images and number == len(stages) - 1:
+                f1 = _f1(network, look, loss, arguments, test_epoch)
+                said += f", F1 on validation images {f1:.4f}"
+                if f1 > best:
+                    best, kept = f1, copy.deepcopy(network.state_dict())
+            sys.stdout.write(said + "\n")
+    if kept is not None:
+        network.load_state_dict(kept)
 
     exported = InstanSeg_Torchscript(
         network.cpu(),
@@ -140,6 +159,22 @@ def train(images, truths, options, folder, report):
     noted = {TRAINED: json.dumps({"pixel_size": options["pixel_size"]})}
     torch.jit.save(torch.jit.script(exported), str(path), _extra_files=noted)
     return path
+
+
+def _f1(network, look, loss, arguments, test_epoch):
+    """Mean F1 over the package's ten thresholds of mask IoU; NaN where no crop has a cell."""
+    _, f1, _ = test_epoch(
+        network,
+        arguments.device,
+        look,
+        loss,
+        arguments,
+        postprocessing_fn=loss.postprocessing,
+        method=loss,
+        iou_threshold=np.linspace(0.5, 1.0, 10),
+        best_f1=math.inf,  # else it draws a figure
+    )
+    return float(f1[0])
 
 
 def _device(options):

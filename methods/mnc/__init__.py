@@ -62,14 +62,15 @@ class MNC(MMDetMethod):
     }
     deviations = (
         "From random weights, group normalisation in the backbone: VGG-16 without normalisation and a ResNet with "
-        "frozen batch statistics train from ImageNet weights only. With --init imagenet the network is as published.",
+        "frozen batch statistics train from ImageNet weights only. With --init imagenet the network is as published, "
+        "but its input is RGB normalised by ImageNet's mean and deviation, as the weights that can be fetched expect.",
         "Anchors follow the sizes of the data set's objects, an octave apart at most, instead of 128, 256 and 512 px, "
         "which are larger than most cells; ratios 1:4 and 4:1 are added where objects are slender.",
         "Proposals of 2 px are kept instead of 16 px at least, and their number grows to twice that of the densest "
         "image's objects where 300 are too few; RoIs and anchors in training grow with the median image's objects.",
-        "Detections an image are limited by the data set instead of 100, and suppressed from a box IoU of 0.5 instead "
-        "of 0.3 where its objects are slender, whose boxes overlap where they cross; from 0.5 on candidates vote for "
-        "each other, so it is not higher.",
+        "Detections an image are limited by the data set instead of 100. Where its objects are slender, whose boxes "
+        "overlap where they cross, they are suppressed from a box IoU of 0.5 instead of 0.3 (from there on candidates "
+        "vote for each other) and, once voted on, from a mask IoU of 0.3.",
         "In training, images whose masks would fill more than 512 MiB are cropped.",
         "Images are enlarged beyond a short side of 600 px where small objects would not span a feature cell.",
         "Boxes are continuous, without the pixel that the authors' code adds to each width and height.",
@@ -88,7 +89,7 @@ class MNC(MMDetMethod):
             backbone: ``vgg16`` (13 convolutions; fc6 and fc7 in stage 3) or ``resnet101`` (conv1 to conv4; conv5 in
                 stage 3, recalled from the paper).
             norm: of the backbone: ``none`` (as published: none in VGG-16, frozen batch statistics in ResNet-101),
-                ``group``, or ``auto``: ``none`` from ImageNet weights, else ``group``. Choice.
+                ``group``, or ``auto``: ``group`` from random weights, else ``none``. Choice.
             image_scale: (long, short) side in pixels that images are resized into, (1000, 600). Code.
             enlarge: by how much more than that; 0: as much as the data set's small objects need. Choice.
             fit_to_task: raise or refine the numbers below by the data set's objects; off: take them as they are.
@@ -120,11 +121,11 @@ class MNC(MMDetMethod):
             fc_channels: of VGG-16's fc6 and fc7, in both branches. Code.
             gradient_limit: into box deltas through the RoI warp, 1/512. Code. Divided by ``images_per_update`` as the
                 losses are, so do not combine with automatic mixed precision's loss scaling.
-            nms_iou: between detections of a class; 0: 0.3 as in the code, 0.5 where the data set's objects are slender
-                (choice).
+            nms_iou: of boxes, between detections of a class; 0: 0.3 as in the code; where the data set's objects are
+                slender 0.5, and 0.3 of their masks (choice).
             vote_iou: box IoU from which a candidate votes. Code.
             score_threshold: detections below are dropped. Choice, after FCIS.
-            frozen_stages: first blocks that are not trained from ImageNet weights; recalled from Faster R-CNN.
+            frozen_stages: first blocks that are not trained, unless from random weights; recalled from Faster R-CNN.
             images_per_update: images whose gradients are averaged (the code's ``iter_size``). Code.
             optimizer: SGD with momentum 0.9 as in the code, or AdamW.
             learning_rate: 0.001, a tenth of it after four fifths of the steps. Code.

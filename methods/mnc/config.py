@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.api import Task
-from methods._proposals import fitted_anchors, nms_iou, rpn_head
+from methods._proposals import fitted_anchors, mask_nms_iou, nms_iou, rpn_head
 
 if TYPE_CHECKING:
     from methods.mnc import MNC
@@ -34,7 +34,8 @@ class Needs:
         rpn_samples: anchors trained on, an image.
         proposals: RoIs that stage 2 is given.
         rois: RoIs trained on, an image.
-        nms_iou: between detections of a class.
+        nms_iou: of boxes, between detections of a class.
+        mask_nms_iou: of their masks; 1: none is suppressed by it.
     """
 
     anchor_sides: tuple[float, ...]
@@ -43,6 +44,7 @@ class Needs:
     proposals: int
     rois: int
     nms_iou: float
+    mask_nms_iou: float
 
 
 def needs(task: Task, params: MNC.Params, sizes: tuple[float, float, float] | None) -> Needs:
@@ -57,12 +59,13 @@ def needs(task: Task, params: MNC.Params, sizes: tuple[float, float, float] | No
     p, objects = params, task.objects
     if not p.fit_to_task:
         sides = p.anchor_sides or PUBLISHED_SIDES
-        return Needs(sides, p.anchor_ratios, p.rpn_samples, p.proposals, p.rois, p.nms_iou or PUBLISHED_NMS)
+        return Needs(sides, p.anchor_ratios, p.rpn_samples, p.proposals, p.rois, p.nms_iou or PUBLISHED_NMS, 1.0)
     sides, ratios = fitted_anchors(task, sizes, p.anchor_sides, p.anchor_ratios)
     # Above the IoU from which candidates vote, two neighbours would be given one mask.
     overlap = nms_iou(task, p.nms_iou, PUBLISHED_NMS, slender=p.vote_iou)
+    of_masks = mask_nms_iou(task, p.nms_iou, PUBLISHED_NMS)
     if objects is None:
-        return Needs(sides, ratios, p.rpn_samples, max(p.proposals, task.max_detections), p.rois, overlap)
+        return Needs(sides, ratios, p.rpn_samples, max(p.proposals, task.max_detections), p.rois, overlap, of_masks)
     # Every object of a median image shall find room in the foreground share of the RoIs, within reason.
     crowd = math.ceil(objects.per_image_median / params.foreground_share)
     return Needs(
@@ -72,6 +75,7 @@ def needs(task: Task, params: MNC.Params, sizes: tuple[float, float, float] | No
         proposals=max(params.proposals, 2 * objects.per_image_max),
         rois=max(params.rois, min(params.most_rois, crowd)),
         nms_iou=overlap,
+        mask_nms_iou=of_masks,
     )
 
 
@@ -84,7 +88,7 @@ def model_config(
         params: settings.
         task: see :func:`needs`.
         sizes: see :func:`needs`.
-        init: ``random``, ``imagenet`` or ``checkpoint``.
+        init: ``random``, ``imagenet`` or ``checkpoint``, one that does not descend from random weights.
         preprocessor: config of the data preprocessor.
     """
     need = needs(task, params, sizes)
@@ -145,6 +149,7 @@ def model_config(
                 "threshold": params.mask_threshold,
                 "score_threshold": params.score_threshold,
                 "max_detections": task.max_detections,
+                "mask_nms_iou": need.mask_nms_iou,
             },
         },
     }
@@ -152,9 +157,9 @@ def model_config(
 
 def _layers(params: MNC.Params, init: str) -> tuple[dict[str, Any], dict[str, Any], int]:
     """Backbone, trunk of stage 3, and the channels of the feature map."""
-    grouped = params.norm == "group" or (params.norm == "auto" and init != "imagenet")
+    grouped = params.norm == "group" or (params.norm == "auto" and init == "random")
     groups = {"type": "GN", "num_groups": 32, "requires_grad": True} if grouped else None
-    frozen = params.frozen_stages if init == "imagenet" else 0
+    frozen = params.frozen_stages if init != "random" else 0
     if params.backbone == "vgg16":
         channels = params.vgg_channels
         return (

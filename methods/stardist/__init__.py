@@ -35,6 +35,7 @@ class StarDist(TrainedTool):
     distributions: ClassVar[Mapping[str, str]] = {"stardist": "0.9"}
     requirements = _LOCK
     script = _HERE / "tool.py"
+    validates = True
     schedules: ClassVar[Mapping[str, Schedule]] = {
         "paper": Schedule(iterations=40_000, batch_size=4, note="the package's default: 400 epochs of 100 steps"),
         "short": Schedule(iterations=1500, batch_size=4),
@@ -43,8 +44,9 @@ class StarDist(TrainedTool):
     deviations = (
         "Trained from random weights on the data set alone.",
         "Every image is one gray channel, scaled from its 1st to its 99.8th percentile, as in the authors' examples.",
-        "The last training image serves to watch the loss, and the thresholds are chosen on the first 16 training"
-        " images: a data set's validation images are not used.",
+        "Of the validation images at most 200 serve to watch the loss, by which the best weights are kept, and at most"
+        " 16 of these to choose the thresholds; where a data set has none, a tenth of its training images does, and of"
+        " a single training image that image itself.",
         "A training that was killed begins anew, with the same seed.",
     )
 

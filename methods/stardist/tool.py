@@ -11,6 +11,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
+THRESHOLD_IMAGES = 16
+"""Validation images on which the thresholds are chosen, at most."""
+
 
 def load(options):
     """The model in the ZIP archive ``options["weights"]``."""
@@ -33,19 +36,23 @@ def segment(model, image):
     return labels.astype(np.int32), np.asarray(details["prob"], np.float64)
 
 
-def train(images, truths, options, folder, report):
-    """Train from random weights, and choose the thresholds on the training images."""
+def train(images, truths, options, folder, report, validation):
+    """Train from random weights; validation images choose the best of them, and the thresholds."""
     import tensorflow as tf
     from csbdeep.utils import normalize
     from stardist.models import Config2D, StarDist2D
 
     _choose_device(options)
     tf.keras.utils.set_random_seed(options["seed"])
-    gray = [normalize(_gray(image), 1, 99.8).astype(np.float32) for image in images]
-    truths = [truth.astype(np.int32) for truth in truths]
-    side = min(options["crop"], *(16 * (min(image.shape) // 16) for image in gray))
+    gray, held = (
+        [normalize(_gray(image), 1, 99.8).astype(np.float32) for image in some] for some in (images, validation[0])
+    )
+    truths, held_truths = ([truth.astype(np.int32) for truth in some] for some in (truths, validation[1]))
+    if not held:  # of a single training image none can be held out
+        held, held_truths = gray[-1:], truths[-1:]
+    side = min(options["crop"], *(16 * (min(image.shape) // 16) for image in gray + held))
     if side < 16:
-        raise ValueError("a training image has a side of fewer than 16 pixels")
+        raise ValueError("a training or validation image has a side of fewer than 16 pixels")
     per_epoch = min(options["steps_per_epoch"], max(1, options["steps"]))
     epochs = max(1, math.ceil(options["steps"] / per_epoch))
     config = Config2D(
@@ -73,9 +80,11 @@ def train(images, truths, options, folder, report):
 
     model.prepare_for_training()
     model.callbacks.append(Report())
-    # The last image, or the only one, serves to watch the loss; every image is trained on.
-    model.train(gray, truths, validation_data=(gray[-1:], truths[-1:]), augmenter=_turned, seed=options["seed"])
-    model.optimize_thresholds(gray[:16], truths[:16])
+    model.train(gray, truths, validation_data=(held, held_truths), augmenter=_turned, seed=options["seed"])
+    if not any(truth.any() for truth in held_truths):  # without a cell one threshold is as good as another
+        held, held_truths = gray, truths
+    every = math.ceil(len(held) / THRESHOLD_IMAGES)
+    model.optimize_thresholds(held[::every], held_truths[::every])
     packed = Path(folder) / "weights.zip"
     with zipfile.ZipFile(packed, "w") as archive:
         for file in sorted((Path(folder) / "model").iterdir()):

@@ -100,6 +100,20 @@ def test_a_crop_reaches_the_network_at_the_scale_of_the_whole_image(monkeypatch,
     assert augmented["inputs"].shape == cut["inputs"].shape
 
 
+def test_the_masks_of_an_image_that_is_shrunk_fit_into_the_bound_before_it_is(monkeypatch):
+    pytest.importorskip("mmdet")
+    from bench.ops import import_mmdet
+    from methods import _mmdet
+
+    import_mmdet()
+    sample = crowd(400, 500, 10, 8)
+    task = Task(objects=ObjectStatistics(8, 8, 8, 1, 2000, 2000), image_shape=(400, 500))
+    made = detector("mask_rcnn", task, image_scale=(125, 100))
+    bound = mask_bytes(2000, 400, 500, 0.25) * 2
+    monkeypatch.setattr(_mmdet, "within_bound", lambda part, factor, rng: within_bound(part, factor, rng, bound))
+    assert made._given(sample, np.random.default_rng(0))["gt_masks"].masks.nbytes <= bound
+
+
 MEASURE = """
 import json, resource, sys, tempfile, time
 from pathlib import Path

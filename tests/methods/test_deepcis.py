@@ -364,7 +364,7 @@ def crop(folder: Path, name: str) -> Sample:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_small_one_learns_two_real_images(one_thread, shared_data, tmp_path):
+def test_a_small_one_learns_two_real_images(one_thread, shared_data, tmp_path, record_property):
     """A narrow ResNeSt-50, deformable, from random weights on two crops with 20 nuclei: mask AP@0.5 >= 0.8."""
     source = Samples(crop(shared_data / "dsb2018", name) for name in ("420f43d2", "aa58ba45"))
     task = Task(
@@ -391,4 +391,5 @@ def test_a_small_one_learns_two_real_images(one_thread, shared_data, tmp_path):
     method.load(method.fit(source, None, context))
     found = [method.predict(s.image) for s in source]
     ap = score([s.instances for s in source], found, ["voc"], intervals=False).protocols["voc"]["AP@0.5"]
+    record_property("AP@0.5", round(ap, 3))
     assert ap >= 0.8, f"mask AP@0.5 is {ap:.3f}"

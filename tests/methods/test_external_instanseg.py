@@ -53,12 +53,15 @@ PACKAGE = {
         for name, value in dict(
             n_sigma=2, binary_loss_fn="lovasz_hinge", seed_loss_fn="l1_distance", window_size=128,
             feature_engineering="0", bg_weight=None, dim_coords=2, dim_seeds=1, mlp_width=5, weight_decay=0.0,
-            lr=0.5, dim_in=3, rng_seed=None,
+            lr=0.5, dim_in=3, rng_seed=None, length_of_epoch=1000,
         ).items():
             parser.add_argument("--" + name, default=value)
     """,
     "instanseg/utils/AI_utils.py": """
-        epochs = []
+        import torch
+
+        epochs, looks = [], []
+        f1s = iter(())
 
         def train_epoch(model, device, loader, loss, optimizer, args):
             batches = list(loader)
@@ -67,17 +70,29 @@ PACKAGE = {
                 "rate": optimizer.param_groups[0]["lr"], "pixel": args.requested_pixel_size, "tile": args.tile_size,
                 "meta": args.seen_meta, "first": batches[0].tolist(), "shapes": args.seen_shapes,
             })
+            with torch.no_grad():
+                model.bias += len(batches)  # what the weights are shows how long they were trained
             return args.answer, 0.1
+
+        def test_epoch(model, device, loader, loss, args, postprocessing_fn, method, iou_threshold, best_f1):
+            assert len(iou_threshold) == 10 and method is loss and best_f1 == float("inf")
+            looks.append({"step": int(model.bias), "crops": len(loader.sampler), "images": args.seen_val})
+            return 0.0, [next(f1s, float("nan"))], 0.1
     """,
     "instanseg/utils/data_loader.py": """
         import torch
 
         def get_loaders(images, labels, val_images, val_labels, meta, val_meta, args):
             args.seen_meta, args.seen_shapes = meta[0], [image.shape for image in images]
+            args.seen_val = [(int(image.max()), int((label > 0).sum())) for image, label in zip(val_images, val_labels)]
+            assert len(val_meta) == len(val_images) == len(val_labels)
             args.answer = float("nan") if images[0].min() == 13 else 1.0
             assert len(images) == len(labels) == len(meta) and args.num_workers > 0
-            torch.utils.data.RandomSampler(val_images, num_samples=int(args.length_of_epoch * 0.2))
-            return torch.utils.data.DataLoader(torch.rand(args.length_of_epoch), args.batch_size), None
+            look = torch.utils.data.RandomSampler(val_images, num_samples=int(args.length_of_epoch * 0.2))
+            return (
+                torch.utils.data.DataLoader(torch.rand(args.length_of_epoch), args.batch_size),
+                torch.utils.data.DataLoader(val_images, sampler=look),
+            )
     """,
     "instanseg/utils/model_loader.py": """
         import torch
@@ -86,6 +101,7 @@ PACKAGE = {
             assert asked["dim_out"] == 5 and asked["cells_and_nuclei"] is False
             network = torch.nn.Conv2d(3, 1, 1)
             network.asked = asked["layers"]
+            torch.nn.init.zeros_(network.bias)
             return network
     """,
     "instanseg/utils/loss/instanseg_loss.py": """
@@ -103,6 +119,8 @@ PACKAGE = {
             def update_binary_loss(self, name):
                 self.binary_loss = name
 
+            postprocessing = None
+
             def initialize_pixel_classifier(self, model, MLP_width):
                 return model
 
@@ -112,6 +130,7 @@ PACKAGE = {
                 super().__init__()
                 self.pixel_size = pixel_size
                 self.default_window_size = 32
+                self.steps = float(model.bias.detach())
 
             def forward(self, x: torch.Tensor) -> torch.Tensor:
                 assert x.shape[1] == 3
@@ -153,7 +172,15 @@ def options_of(**settings: object) -> dict[str, object]:
 
 
 def trained(
-    tool: ModuleType, folder: Path, images=None, truths=None, steps: int = 9, seed: int = 0, batch: int = 2, **settings
+    tool: ModuleType,
+    folder: Path,
+    images=None,
+    truths=None,
+    steps: int = 9,
+    seed: int = 0,
+    batch: int = 2,
+    validation=((), ()),
+    **settings,
 ):
     """The file of weights, what was reported, and what the stand-in was asked for."""
     images = images or [square(), square(colours=4)]
@@ -166,6 +193,7 @@ def trained(
         {**options_of(**settings), "seed": seed, "steps": steps, "batch_size": batch},
         folder,
         lambda done, total: reports.append((done, total)),
+        validation,
     )
     return weights, reports, importlib.import_module("instanseg.utils.AI_utils").epochs
 
@@ -185,6 +213,43 @@ def test_it_trains_in_the_two_stages_of_the_package(tool, tmp_path: Path):
     ]
     assert {(e["rate"], e["tile"]) for e in epochs} == {(0.01, 64)}
     assert epochs[0]["shapes"] == [(120, 150, 3), (120, 150, 3)]  # gray and RGBA are both three channels
+
+
+def trained_steps(weights: Path) -> float:
+    """After how many steps the weights were kept."""
+    import torch
+
+    return torch.jit.load(str(weights)).steps
+
+
+@pytest.mark.parametrize(
+    ("f1s", "kept"),
+    [
+        ([0.2, 0.5, 0.5], 9),  # the earlier of two that are alike
+        ([0.5, 0.2, 0.1], 6),
+        ([0.1, 0.2, 0.3], 12),
+        ([float("nan"), 0.0, float("nan")], 9),
+        ([float("nan")] * 3, 12),  # no crop had a cell: the last ones
+    ],
+)
+def test_the_weights_with_the_best_f1_of_the_second_stage_are_kept(tool, tmp_path: Path, f1s, kept):
+    importlib.import_module("instanseg.scripts.train").parser.set_defaults(length_of_epoch=5)
+    package = importlib.import_module("instanseg.utils.AI_utils")
+    package.f1s = iter(f1s)
+    held = [square(side=9), square(colours=3, side=10)]
+    validation = held, [square_label(image) for image in held]
+    weights, reports, epochs = trained(tool, tmp_path / "t", steps=12, hotstart=3, validation=validation)
+    assert [e["steps"] for e in epochs] == [3, 3, 3, 3]
+    assert [look["step"] for look in package.looks] == [6, 9, 12]
+    assert {tuple(look["images"]) for look in package.looks} == {((100, 81), (100, 100))}
+    assert trained_steps(weights) == kept
+    assert reports[-1] == (12, 12)
+
+
+def test_without_validation_images_the_last_weights_are_kept(tool, tmp_path: Path):
+    weights, *_ = trained(tool, tmp_path / "t", steps=9)
+    assert importlib.import_module("instanseg.utils.AI_utils").looks == []
+    assert trained_steps(weights) == 9
 
 
 @pytest.mark.parametrize(("steps", "hotstart", "stages"), [(9, 2, [2, 7]), (9, 0, [9]), (2, 3340, [2])])

@@ -65,7 +65,7 @@ def test_from_random_weights_it_finds_cells_in_an_image_that_it_has_not_seen(nam
     context = FitContext(
         tmp_path / "training", schedule, "short", progress=lambda done, total, text: reports.append((done, total))
     )
-    weights = method.fit(Source(1, 2, 3, 4), None, context)
+    weights = method.fit(Source(1, 2, 3, 4), Source(5, 6), context)
     assert reports[-1][0] == reports[-1][1]
     assert sorted(p.name for p in (tmp_path / "training").iterdir()) == ["tool.txt", "weights.pth"]
 

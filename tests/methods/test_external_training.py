@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import textwrap
@@ -123,6 +124,47 @@ def test_the_seed_decides_and_a_killed_training_ends_in_the_same(tool, tmp_path)
     assert method.fit(Source(), None, context(tmp_path / "b", 7, seed=3)).read_text() == whole
     others = {method.fit(Source(), None, context(tmp_path / f"c{s}", 7, seed=s)).read_text() for s in range(4, 9)}
     assert others != {whole}
+
+
+VALIDATES = """
+    def train(images, truths, options, folder, report, validation):
+        path = folder / "model.txt"
+        held = [int(image.max()) for image in validation[0]], [int(truth.max()) for truth in validation[1]]
+        path.write_text(repr(([int(image.max()) for image in images], *held)))
+        return path
+"""
+
+
+class Levels(Source):
+    """Images of one cell, each of its own grey level."""
+
+    def __init__(self, *levels: int) -> None:
+        truth = Instances.from_label_map(np.eye(16, dtype=np.uint8))
+        self.samples = [Sample(f"s{level:03}", np.full((16, 16), level, np.uint8), truth) for level in levels]
+        self.ids = tuple(s.id for s in self.samples)
+
+
+def test_a_tool_that_validates_is_given_the_validation_images(tool, tmp_path):
+    method = tool(VALIDATES)
+    type(method).validates = True
+    seen = method.fit(Levels(1, 2, 3), Levels(7, 8), context(tmp_path / "t")).read_text()
+    assert ast.literal_eval(seen) == ([1, 2, 3], [7, 8], [1, 1])
+    assert sorted(p.name for p in (tmp_path / "t").iterdir()) == ["tool.txt", "weights.pth"]
+    many = method.fit(Levels(1), Levels(*range(2, 255)), context(tmp_path / "many")).read_text()
+    assert ast.literal_eval(many)[1] == list(range(2, 255, 2))  # at most 200, evenly
+
+
+def test_without_validation_images_a_tenth_is_held_out(tool, tmp_path, capsys):
+    method = tool(VALIDATES)
+    type(method).validates = True
+    weights = method.fit(Levels(*range(1, 21)), None, context(tmp_path / "t", seed=5))
+    trained, held, _ = ast.literal_eval(weights.read_text())
+    assert sorted(trained + held) == list(range(1, 21))
+    said = capsys.readouterr().err
+    assert "2 of the 20 training images are held out for the choice of weights" in said
+    assert json.loads((weights.parent / "held_out.json").read_text())["images"] == [f"s{level:03}" for level in held]
+    single = method.fit(Levels(9), None, context(tmp_path / "one")).read_text()
+    assert ast.literal_eval(single) == ([9], [], [])
 
 
 @pytest.mark.parametrize(

@@ -257,7 +257,7 @@ def test_there_are_no_coco_weights(one_thread, tmp_path):
         fit(method(**NARROW), tmp_path, "coco")
 
 
-def test_a_checkpoint_gives_what_fits_and_leaves_the_rest(one_thread, tmp_path):
+def test_a_checkpoint_gives_what_fits_leaves_the_rest_and_says_so(one_thread, tmp_path, capsys):
     torch = one_thread
     weights = fit(method(**NARROW), tmp_path / "first")
     given = torch.load(weights, weights_only=True)
@@ -265,7 +265,9 @@ def test_a_checkpoint_gives_what_fits_and_leaves_the_rest(one_thread, tmp_path):
     two = Task(classes=("a", "b"))
     begun = method(two, **NARROW)
     _network(begun, "checkpoint")  # registers the network's parts
+    capsys.readouterr()
     state = begun._initialised(str(weights)).state_dict()
+    assert f"fcis: 2 of {len(state)} weights do not fit {weights} and begin anew" in capsys.readouterr().err
     for name, value in given["state_dict"].items():
         if "class_maps" in name:  # of another number of classes
             assert state[name].shape != value.shape
@@ -275,6 +277,13 @@ def test_a_checkpoint_gives_what_fits_and_leaves_the_rest(one_thread, tmp_path):
         method(two, **NARROW).load(weights)
     with pytest.raises(MethodError, match="no weights"):
         fit(method(**NARROW), tmp_path / "third", str(tmp_path / "nowhere.pth"))
+
+
+def test_what_descends_from_imagenet_is_built_alike_however_often_it_is_gone_on_from():
+    """Other normalisation, or grey levels, than its weights were trained with would lose them in silence."""
+    published, gone_on = method().config("imagenet"), method().config("checkpoint")
+    published["backbone"]["init_cfg"] = None
+    assert gone_on == published != method().config("random")
 
 
 # -- that it works ----------------------------------------------------------------------------------------
@@ -315,7 +324,7 @@ def crop(folder: Path, name: str) -> Sample:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_small_fcis_learns_two_real_images(one_thread, shared_data, tmp_path):
+def test_a_small_fcis_learns_two_real_images(one_thread, shared_data, tmp_path, record_property):
     """A narrow ResNet-18 with group normalisation, from random weights, on two crops with 82 nuclei: AP@0.5 >= 0.8."""
     source = Source(crop(shared_data / "dsb2018", name) for name in ("420f43d2", "aa58ba45"))
     statistics = ObjectStatistics.measure(sample.instances for sample in source)
@@ -337,4 +346,5 @@ def test_a_small_fcis_learns_two_real_images(one_thread, shared_data, tmp_path):
     found = [small.predict(sample.image) for sample in source]
     scores = score([sample.instances for sample in source], found, ["voc"])
     ap = scores.protocols["voc"]["AP@0.5"]
+    record_property("AP@0.5", round(ap, 3))
     assert ap >= 0.8, f"mask AP@0.5 is {ap:.3f}"

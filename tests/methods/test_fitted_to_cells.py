@@ -61,6 +61,16 @@ def test_between_slender_voters_suppression_follows_the_iou_of_the_vote():
     assert suppression("mnc", task(aspect=4.5), vote_iou=0.2) == 0.3  # never below the published
 
 
+@pytest.mark.parametrize("name", VOTING)
+def test_masks_are_suppressed_only_where_boxes_are_suppressed_late(name):
+    def of_masks(asked: Task, **settings) -> float:
+        return config(name, asked, **settings)["test_cfg"]["voting"]["mask_nms_iou"]
+
+    assert of_masks(task(aspect=4.5)) == 0.3
+    assert of_masks(task(aspect=3.0)) == of_masks(Task()) == 1
+    assert of_masks(task(aspect=4.5), nms_iou=0.42) == of_masks(task(aspect=4.5), fit_to_task=False) == 1
+
+
 @pytest.mark.parametrize("name", TWO_STAGE)
 def test_slender_objects_get_slender_anchors(name):
     published = [0.25, 0.5, 1.0, 2.0, 4.0] if name.startswith("deepcis") else [0.5, 1.0, 2.0]

@@ -77,6 +77,43 @@ def test_what_reaches_the_threshold_is_foreground_and_nothing_less():
         assert len(vote(same, 4, 4, VotingRule()).rles) == found
 
 
+def bars(*bars_of: tuple[int, int, int, int]) -> np.ndarray:
+    """Masks over a box of 20 x 20 pixels, 1 in a rectangle (top, left, bottom, right)."""
+    masks = np.zeros((len(bars_of), 20, 20), np.float32)
+    for mask, (top, left, bottom, right) in zip(masks, bars_of, strict=True):
+        mask[top:bottom, left:right] = 1
+    return masks
+
+
+def test_crossing_cells_share_a_box_and_copies_share_a_mask():
+    """Of one box: a standing bar, a lying one that crosses it, and the standing one again, a little shorter."""
+    boxes = np.array([[0, 0, 20, 20], [0, 0, 20, 20], [40, 0, 60, 20], [40, 0, 60, 20]], float)
+    masks = bars((0, 8, 20, 12), (8, 0, 12, 20), (0, 8, 20, 12), (0, 8, 16, 12))
+    scores = np.array([[0.9], [0.8], [0.7], [0.6]])
+    rule = VotingRule(nms_iou=1.0, vote_iou=1.1, mask_nms_iou=0.3)  # each votes for itself alone
+    voted = vote(Candidates(boxes, masks, scores), 20, 60, rule)
+    # The two that cross share 16 of 144 pixels, the copies 64 of 80.
+    assert voted.scores.tolist() == pytest.approx([0.9, 0.8, 0.7])
+    every = vote(Candidates(boxes, masks, scores), 20, 60, VotingRule(nms_iou=1.0, vote_iou=1.1))
+    assert voted.rles == every.rles[:3]
+    assert len(every.rles) == 4
+
+
+def test_a_mask_suppresses_within_its_class_above_the_threshold_and_before_the_cap():
+    boxes = np.array([[0, 0, 20, 20]] * 4, float)
+    masks = bars((0, 0, 20, 10), (0, 0, 20, 5), (0, 0, 20, 10), (0, 12, 20, 18))
+    scores = np.array([[0.9, 0], [0.8, 0], [0, 0.7], [0.6, 0]])
+    given = Candidates(boxes, masks, scores)
+
+    def kept(iou: float, most: int = 10) -> list[float]:
+        rule = VotingRule(nms_iou=1.0, vote_iou=1.1, mask_nms_iou=iou, max_detections=most, score_threshold=0.1)
+        return vote(given, 20, 20, rule).scores.tolist()
+
+    assert kept(0.5) == pytest.approx([0.9, 0.8, 0.7, 0.6])  # exactly at the threshold survives
+    assert kept(0.49) == pytest.approx([0.9, 0.7, 0.6])
+    assert kept(0.49, most=3) == pytest.approx([0.9, 0.7, 0.6])
+
+
 def test_classes_are_suppressed_apart_and_vote_with_their_own_scores():
     boxes = [[0, 0, 8, 8], [0, 0, 10, 8]]
     voted = vote(candidates(boxes, [0.0, 1.0], [[0.9, 0.1], [0.3, 0.8]]), 8, 10, VotingRule())

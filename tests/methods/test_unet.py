@@ -237,7 +237,7 @@ def mask_ap50(truths, predictions):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("variant", ["bce", "focal", "shape", "shape-watershed"])
-def test_a_small_unet_learns_two_real_images(variant, shared_data: Path, tmp_path):
+def test_a_small_unet_learns_two_real_images(variant, shared_data: Path, tmp_path, record_property):
     """From random weights to mask AP@0.5 and SEG of at least 0.8 on two images with 53 nuclei.
 
     As published the U-Net has no scores, so its instances are ranked by their mean foreground probability here; the
@@ -254,6 +254,7 @@ def test_a_small_unet_learns_two_real_images(variant, shared_data: Path, tmp_pat
         torch.set_num_threads(threads)
     truths = [sample.instances for sample in source]
     ap = mask_ap50(truths, predictions)
+    record_property("AP@0.5", round(ap, 3))
     assert ap >= 0.8, f"mask AP@0.5 is {ap:.3f}"
     found = score(truths, predictions, ["ctc"], intervals=False).protocols["ctc"]["SEG"]
     assert found >= 0.8, f"SEG is {found:.3f}"
