@@ -5,10 +5,10 @@ python -m benchmarks.learnable bbbc039 dic_hela         # these cards only
 python -m benchmarks.learnable --steps 700 --train 60 --test 16
 
 Of each card a stand-in of few images is generated, all its objects are made one class, and where the median object is
-larger than 32 pixels the images are shrunk until it is not. A small network of CALT-US, which learns where cells touch,
-is trained from random weights and held against Otsu's threshold with a watershed, by PQ; the gain is the difference of
-the two over the same images, with its paired interval. Both drop what covers less than a quarter of the square of a
-small object's size (5th percentile of the training images).
+larger than 32 pixels the images are shrunk until it is not. A small network (CALT-US, which learns where cells touch,
+or a U-Net with batch normalisation and a watershed) is trained from random weights and held against Otsu's threshold
+with a watershed, by PQ; the gain is the difference of the two over the same images, with its paired interval. Both
+drop what covers less than a quarter of the square of a small object's size (5th percentile of the training images).
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ import msgspec
 import numpy as np
 from skimage.transform import resize
 
-from bench.api import FitContext, Instances, ObjectStatistics, Sample, Schedule
+from bench.api import FitContext, Instances, Method, ObjectStatistics, Sample, Schedule
 from bench.data import Dataset, Split, open_dataset
 from bench.data import dataset as opening
 from bench.data.cards import Card, load_card
 from bench.metrics import Scores, compare, score
+from methods._dense import DenseMapMethod
 from methods.calt_us import CALTUS
 from methods.otsu_watershed import OtsuWatershed
+from methods.unet import UNetMethod
 
 CARDS = (
     "bbbc039",
@@ -49,6 +51,11 @@ CARDS = (
 )
 """One card of every generator."""
 WIDTHS = (16, 32, 64, 128)
+NETWORKS: dict[str, tuple[type[DenseMapMethod], str, dict[str, object]]] = {
+    "calt_us": (CALTUS, "", {"turns": 1}),
+    "unet": (UNetMethod, "bce", {"norm": "batch", "decoder": "watershed", "patience": 0}),
+}
+"""What is trained: method, variant, and settings beside those that both share."""
 LARGEST = 32.0
 """Pixels across, of the median object."""
 
@@ -120,20 +127,20 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, object]:
         truths = [sample.instances for sample in held_back]
         task = replace(dataset.task, classes=("cell",), objects=None)
 
-        def scores(predictor: OtsuWatershed | CALTUS) -> Scores:
+        def scores(predictor: Method) -> Scores:
             return score(truths, [predictor.predict(sample.image) for sample in held_back], ["panoptic"])
 
         smallest = max(10, int((scale * objects.size_p05) ** 2 / 4))
         floor = OtsuWatershed(task, OtsuWatershed.make_params("", {"min_area": smallest}))
         thresholded = scores(floor)
-        settings = {
+        kind, variant, settings = NETWORKS[arguments.network]
+        shared = {
             "widths": WIDTHS,
             "crop": arguments.crop,
-            "turns": 1,
             "learning_rate": arguments.learning_rate,
             "min_area": smallest,
         }
-        method = CALTUS(task, CALTUS.make_params(arguments.variant, settings))
+        method = kind(task, kind.make_params(variant, {**shared, **settings}))
         begun = time.monotonic()
         schedule = Schedule(iterations=arguments.steps, batch_size=4)
         method.load(method.fit(seen, None, FitContext(folder / "training", schedule, "short")))
@@ -143,6 +150,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, object]:
     of_threshold, of_network = (found.protocols["panoptic"].result("PQ") for found in (thresholded, learned))
     return {
         "card": name,
+        "network of": arguments.network,
         "scale": round(scale, 2),
         "train": len(seen),
         "test": len(held_back),
@@ -162,7 +170,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=60, help="images")
     parser.add_argument("--test", type=int, default=16, help="images")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--variant", choices=("", "th", "wts"), default="", help="of calt_us")
+    parser.add_argument("--network", choices=NETWORKS, default="calt_us")
     parser.add_argument("--json", action="store_true", help="a line of JSON a card")
     arguments = parser.parse_args()
     arguments.split = {"evican60_cell": "easy"}
