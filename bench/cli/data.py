@@ -53,7 +53,12 @@ def list_(data_root: Path | None, as_json: bool) -> None:
 @options.data_root()
 @_source()
 @click.option(
-    "--html", "page", type=PATH, metavar="FILE.html", help="Write the report as a page, with a contact sheet."
+    "--html",
+    "page",
+    type=PATH,
+    metavar="FILE.html",
+    callback=options.in_a_folder,
+    help="Write the report as a page, with a contact sheet.",
 )
 @options.as_json()
 def check(dataset: str, data_root: Path | None, stand_in: bool | None, page: Path | None, as_json: bool) -> None:
@@ -109,7 +114,7 @@ def prepare(dataset: str, source: Path | None, data_root: Path | None, drop_dupl
     """
     from bench.data import dataset as datasets
     from bench.data.cards import load_card
-    from bench.data.opening import say_left_out
+    from bench.data.opening import say_left_out, say_outdated
     from bench.data.prepare import is_prepared
     from bench.data.prepare import prepare as make
     from bench.progress import reporting
@@ -122,6 +127,7 @@ def prepare(dataset: str, source: Path | None, data_root: Path | None, drop_dupl
     opened = datasets.open_dataset(dataset, root)
     options.tell(f"{what}: {folder}, {len(opened)} images, {opened.version.n_instances} instances")
     say_left_out(opened)
+    say_outdated(opened)
 
 
 @command.command("download")
@@ -169,7 +175,14 @@ def synth(dataset: str, data_root: Path | None, target: Path | None, seed: int |
 @click.argument("dataset")
 @click.option("--split", help="Default: all images.")
 @click.option("--images", type=click.IntRange(min=1), default=12, show_default=True, help="How many.")
-@click.option("--picture", type=PATH, metavar="FILE.png", required=True, help="Where to write the sheet.")
+@click.option(
+    "--picture",
+    type=PATH,
+    metavar="FILE.png",
+    required=True,
+    callback=options.in_a_folder,
+    help="Where to write the sheet.",
+)
 @click.option("--columns", type=click.IntRange(min=1), default=4, show_default=True, help="Images in a row.")
 @click.option("--outlines/--no-outlines", default=True, show_default=True, help="Draw the outlines of the truth.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Which images are drawn.")

@@ -7,6 +7,7 @@ of :class:`CardFile`; ``docs/add-a-data-set.md`` has an example.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tomllib
@@ -69,6 +70,7 @@ class PartsRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
 class SeededRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="rule", tag="seeded"):
     """Shared out by a seed, as :mod:`bench.data.splits` describes.
 
+    ``splits`` are fractions, which sum to 1, or counts; only the proportion of counts matters.
     ``parts`` limits what is shared out; ``whole`` names further splits that are parts as they are.
     """
 
@@ -391,6 +393,12 @@ def _check(card: Card) -> None:
             raise wrong(f"schemes.{scheme}.splits", "it names no split")
         if isinstance(rule, SeededRule) and (twice := set(rule.splits) & set(rule.whole)):
             raise wrong(f"schemes.{scheme}.whole", f"the split {min(twice)!r} is also one of splits")
+        if isinstance(rule, SeededRule) and (total := _total_of_fractions(rule)) not in (None, 1):
+            raise wrong(
+                f"schemes.{scheme}.splits",
+                f"the shares sum to {float(total):g}, not to 1",
+                "correct them, or give whole numbers: how many images, or groups, of each split",
+            )
         if isinstance(rule, ListRule):
             for split, file in rule.splits.items():
                 if not (card.path.parent / file).is_file():
@@ -425,6 +433,17 @@ def _check(card: Card) -> None:
         problem = "the files name the classes" if card.task.classes else "no class is named"
         raise wrong("task.classes", problem, "let it be [] where the format takes the classes from the files")
 
+
+def _total_of_fractions(rule: SeededRule) -> float | None:
+    """What the shares of a seeded rule sum to, 1.0 where that is so but for rounding; None where they are counts."""
+    if all(float(share).is_integer() for share in rule.splits.values()):
+        return None
+    total = math.fsum(rule.splits.values())
+    return 1.0 if abs(total - 1) <= _ROUNDING else total
+
+
+_ROUNDING = 1e-6
+"""By so much the sum of fractions may miss 1: 0.333333 + 0.333333 + 0.333334."""
 
 _AT = re.compile(r"^(?P<problem>.*?)(?: - at `(?:key` in `)?\$?(?P<path>[^`]*)`)?$", re.DOTALL)
 _NAME = re.compile(r"^Expected `str` matching regex '(?P<pattern>.*)'$")

@@ -6,7 +6,7 @@ import base64
 import html
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -98,6 +98,7 @@ class _Seen:
     unannotated: list[str] = field(default_factory=list)
     overlapping: list[str] = field(default_factory=list)
     in_pieces: dict[str, int] = field(default_factory=dict)
+    one_in_pieces: list[str] = field(default_factory=list)
     tiny: dict[str, int] = field(default_factory=dict)
     crowded: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
@@ -191,6 +192,8 @@ def _look(sample: Sample, dataset: Dataset, seen: _Seen) -> None:
         seen.overlapping.append(sample.id)
     if pieces := _in_pieces(truth, overlapping):
         seen.in_pieces[sample.id] = pieces
+        if len(np.unique(truth.class_ids)) == len(truth):
+            seen.one_in_pieces.append(sample.id)
     if tiny := int((truth.areas <= TINY).sum()):
         seen.tiny[sample.id] = tiny
     if len(truth) > dataset.task.max_detections:
@@ -250,9 +253,12 @@ def _intact(dataset: Dataset) -> Iterator[Finding]:
         return
     written = {image.id: image.pixels for image in read_index(dataset.folder).images}
     yield Finding("ok", "prepared", "masks and classes are those that were written")
+    if dataset.outdated:
+        yield Finding("problem", "prepared", dataset.outdated)
     changed = tuple(record.key for record in dataset.images() if record.sha256 != written[record.key])
     if changed:
-        yield Finding("problem", "prepared", f"{len(changed)} images are not those that were prepared", changed)
+        text = f"{_counted(changed, 'image is not as it was', 'images are not as they were')} prepared"
+        yield Finding("problem", "prepared", text, changed)
 
 
 def _counts(dataset: Dataset, summaries: Iterable[SplitSummary]) -> Iterator[Finding]:
@@ -284,7 +290,8 @@ def _unused(dataset: Dataset) -> Iterator[Finding]:
             parts.setdefault(entry.part, []).append(entry.id)
     for part, images in sorted(parts.items()):
         of_part = f" of the part {part!r}" if part else ""
-        yield Finding("note", "counts", f"{len(images)} images{of_part} are in no split", tuple(images))
+        text = f"{_counted(images, f'image{of_part} is', f'images{of_part} are')} in no split"
+        yield Finding("note", "counts", text, tuple(images))
 
 
 def _images(seen: _Seen, total: int, broken: Mapping[str, BenchError]) -> Iterator[Finding]:
@@ -294,11 +301,28 @@ def _images(seen: _Seen, total: int, broken: Mapping[str, BenchError]) -> Iterat
     yield Finding("ok", "sizes", ", ".join(f"{size}: {n}" for size, n in seen.sizes.most_common(6)))
     yield Finding("ok", "kinds", ", ".join(f"{kind}: {n}" for kind, n in seen.kinds.most_common()))
     if seen.blank:
-        yield Finding("problem", "images", f"{len(seen.blank)} have one grey level only", tuple(seen.blank))
+        text = f"{_counted(seen.blank, 'has', 'have')} one grey level only"
+        yield Finding("problem", "images", text, tuple(seen.blank))
     if seen.unannotated:
-        yield Finding("note", "truth", f"{len(seen.unannotated)} images are not annotated", tuple(seen.unannotated))
+        text = f"{_counted(seen.unannotated, 'image is', 'images are')} not annotated"
+        yield Finding("note", "truth", text, tuple(seen.unannotated))
     if seen.empty:
-        yield Finding("note", "truth", f"{len(seen.empty)} images have no instance", tuple(seen.empty))
+        text = f"{_counted(seen.empty, 'image has', 'images have')} no instance"
+        yield Finding("note", "truth", text, tuple(seen.empty))
+
+
+def _reads_numbers(dataset: Dataset) -> bool:
+    """Whether the truth is in label images of which each number is an instance."""
+    form = dataset.card.format
+    return dataset.source == "real" and form["name"] == "label_pairs" and form.get("decode", "ids") == "ids"
+
+
+def _counted(things: Sized, one: str, more: str) -> str:
+    return _number(len(things), one, more)
+
+
+def _number(count: int, one: str, more: str) -> str:
+    return f"{count} {one if count == 1 else more}"
 
 
 def _truth(dataset: Dataset, seen: _Seen) -> Iterator[Finding]:
@@ -309,18 +333,26 @@ def _truth(dataset: Dataset, seen: _Seen) -> Iterator[Finding]:
     if seen.overlapping:
         level: Level = "note" if task.overlap else "problem"
         told = "" if task.overlap else ", the card says that there is none"
-        text = f"instances of one class overlap in {len(seen.overlapping)} images{told}"
+        text = f"instances of one class overlap in {_counted(seen.overlapping, 'image', 'images')}{told}"
         yield Finding(level, "overlap", text, tuple(seen.overlapping))
     else:
         yield Finding("ok", "overlap", "no two instances of a class share a pixel")
     if seen.in_pieces:
-        text = f"{sum(seen.in_pieces.values())} instances are in several pieces"
+        text = f"{_number(sum(seen.in_pieces.values()), 'instance is', 'instances are')} in several pieces"
         yield Finding("note", "pieces", text, tuple(seen.in_pieces))
+    if _reads_numbers(dataset) and 2 * len(seen.one_in_pieces) > len(seen.counts) - len(seen.empty):
+        text = (
+            f"{_counted(seen.one_in_pieces, 'image has', 'images have')} one instance of a class, in several pieces: "
+            'if its label image is a mask of all of them, set decode = "components-of-first-channel" in the '
+            "card's [format]: each piece is an instance then"
+        )
+        yield Finding("note", "mask", text, tuple(seen.one_in_pieces))
     if seen.tiny:
-        text = f"{sum(seen.tiny.values())} instances have {TINY} pixels or less"
+        text = f"{_number(sum(seen.tiny.values()), 'instance has', 'instances have')} {TINY} pixels or less"
         yield Finding("note", "tiny", text, tuple(seen.tiny))
     if seen.crowded:
-        text = f"{len(seen.crowded)} images have more instances than max_detections = {task.max_detections}"
+        have = _counted(seen.crowded, "image has", "images have")
+        text = f"{have} more instances than max_detections = {task.max_detections}"
         yield Finding("problem", "cap", text, tuple(seen.crowded))
 
 
@@ -330,7 +362,8 @@ def _duplicates(dataset: Dataset) -> Iterator[Finding]:
         yield Finding("ok", "duplicates", "no image is there twice")
         return
     same = tuple(i for ids in duplicates for i in ids)
-    yield Finding("note", "duplicates", f"{len(duplicates)} images are there more than once", same)
+    text = f"{_counted(duplicates, 'image is', 'images are')} there more than once"
+    yield Finding("note", "duplicates", text, same)
     leaks: dict[tuple[str, str], list[str]] = {}
     for name in dataset.split_names:
         train, val = dataset.training_names(name)
@@ -342,7 +375,8 @@ def _duplicates(dataset: Dataset) -> Iterator[Finding]:
             if found:
                 leaks[other, name] = found
     for (train_name, name), ids in leaks.items():
-        yield Finding("problem", "leak", f"{len(ids)} images of {name} are also in {train_name}", tuple(sorted(ids)))
+        text = f"{_counted(ids, f'image of {name} is', f'images of {name} are')} also in {train_name}"
+        yield Finding("problem", "leak", text, tuple(sorted(ids)))
     if not leaks:
         yield Finding("ok", "leak", "no image is in two of the splits for training, validation and test")
 
@@ -355,7 +389,8 @@ def _groups(dataset: Dataset) -> Iterator[Finding]:
             continue
         shared = {groups[i] for i in dataset.ids_of(name)} & {groups[i] for i in dataset.ids_of(train)} - {None}
         if shared:
-            text = f"{name} and {train} share {len(shared)} groups, such as {min(str(g) for g in shared)}"
+            groups_shared = _counted(shared, "group", "groups")
+            text = f"{name} and {train} share {groups_shared}, such as {min(str(g) for g in shared)}"
             yield Finding("note", "groups", text)
 
 

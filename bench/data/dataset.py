@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from bench.data.folders import readable, unwrapped
 from bench.data.membership import members, superfluous
 from bench.data.prepare import PREPARED, is_prepared, prepared_folder
 from bench.data.readers import Entry, Index, Reader, code_of, open_reader, reader_class
+from bench.data.readers.prepared import read_index
 from bench.data.scan import FACTS, ImageFacts, Progress, default_cache, scan
 from bench.data.system import write_whole
 from bench.errors import BenchError, DataError, OutputError, UnknownNameError, UsageError
@@ -259,6 +261,28 @@ class Dataset:
     def is_prepared(self) -> bool:
         """Whether the files are in the compact form of :mod:`bench.data.prepare`."""
         return self._reader.format == PREPARED
+
+    @cached_property
+    def outdated(self) -> str | None:
+        """That the files which were prepared have changed since, and what to do; None where they have not, or are gone.
+
+        Raises:
+            DataError: the index of the prepared form cannot be read.
+        """
+        if not self.is_prepared:
+            return None
+        index = read_index(self.folder)
+        if index.origin is None or not index.origin.has_changed(self.folder.parent.parent):
+            return None
+        root, files = self.folder.parent.parent, Path(index.origin.folder)
+        command = ["bench", "data", "prepare", self.card.name, "--again"]
+        if index.without_duplicates:
+            command += ["--drop-duplicates"]
+        if files.resolve() != expected_folder(self.card, root).resolve():
+            command += ["--from", str(files)]
+        if root.resolve() != data_root().resolve():
+            command += ["--data-root", str(root)]
+        return f"the files in {files} changed after they were prepared: {shlex.join(command)}"
 
     def images(self) -> tuple[ImageRecord, ...]:
         """Every image of this version, by id."""

@@ -15,7 +15,7 @@ def open_visibly(name: str, data_root: Path | None = None, *, stand_in: bool | N
 
     A stand-in that has to be generated, which takes minutes and up to some hundred megabytes, is announced with its
     size and its place. Real files with fewer or more images than the card expects are named: a download that was cut
-    off opens like a whole one.
+    off opens like a whole one. So is a prepared form of files that have changed since.
 
     Args:
         name: of a card.
@@ -29,7 +29,14 @@ def open_visibly(name: str, data_root: Path | None = None, *, stand_in: bool | N
     expected = opened.card.expected.images
     if opened.source == "real" and is_partial(len(opened), expected):
         say(f"note: {name} here has {len(opened)} images, the card expects {expected}: see `bench data check {name}`")
+    say_outdated(opened)
     return opened
+
+
+def say_outdated(opened: Dataset) -> None:
+    """Say that the files which were prepared have changed since, if that is so."""
+    if opened.outdated:
+        say(f"note: {opened.card.name}: {opened.outdated}")
 
 
 def say_left_out(opened: Dataset, most: int = 20) -> None:

@@ -8,7 +8,7 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from bench.data.cards import Card, read_card
 from bench.data.folders import readable, unwrapped
 from bench.data.membership import superfluous
+from bench.data.origin import FileState, Origin, states
 from bench.data.readers import Entry, Index, Reader, open_reader
 from bench.data.readers.prepared import (
     ARRAYS,
@@ -146,11 +147,12 @@ def _alone(folder: Path) -> Iterator[None]:
 
 def _make(card: Card, source: Path, folder: Path, progress: Progress | None, drop_duplicates: bool) -> None:
     workers = min(_MOST_WORKERS, processors())
+    files = states(source, folder.parent.parent)  # before they are read: what changes meanwhile is noticed later
     arguments = [str(card.path), str(source.absolute()), str(folder.absolute())]
     for done, total in enumerate(run("bench.data.prepare", arguments, workers), 1):
         if progress:
             progress(done, int(total), f"preparing {card.name}")
-    _merge(card, folder, workers, drop_duplicates)
+    _merge(card, folder, workers, drop_duplicates, source, files)
     for worker in range(workers):
         shutil.rmtree(folder / f"{_PART}-{worker}", ignore_errors=True)
 
@@ -185,10 +187,14 @@ def _replace(folder: Path, new: Path, former: Path) -> None:
 
 
 class _Part(msgspec.Struct):
-    """What a worker found: its images, their facts, and their masks as lengths, classes and crowd flags."""
+    """What a worker found: its images, their facts, and their masks as lengths, classes and crowd flags.
+
+    ``suffixes`` are those of all files that are read, lower case.
+    """
 
     classes: tuple[str, ...]
     notes: tuple[str, ...]
+    suffixes: tuple[str, ...]
     images: list[PreparedImage]
     facts: list[ImageFacts]
     lengths: list[int]
@@ -203,7 +209,8 @@ def _work(arguments: list[str], worker: int, workers: int, say: Callable[[str], 
     with readable():
         index = reader.index()
     card.check_classes(reader.classes, source)
-    part = _Part(reader.classes, index.notes, [], [], [], [], [])
+    suffixes = {path.suffix.lower() for entry in index.entries for path in (entry.image, *entry.truth)}
+    part = _Part(reader.classes, index.notes, tuple(suffixes), [], [], [], [], [])
     target = folder / f"{_PART}-{worker}"
     with writing(target / MASKS) as masks:
         for entry in index.entries[worker::workers]:
@@ -265,8 +272,10 @@ def _place(image: Path, source: Path, folder: Path) -> str:
     return target.relative_to(folder).as_posix()
 
 
-def _merge(card: Card, folder: Path, workers: int, drop_duplicates: bool) -> None:
-    """One result of all parts."""
+def _merge(
+    card: Card, folder: Path, workers: int, drop_duplicates: bool, origin: Path, files: Collection[FileState]
+) -> None:
+    """One result of all parts, which were read from these files of the folder ``origin``."""
     images: list[PreparedImage] = []
     facts: dict[str, ImageFacts] = {}
     lengths, class_ids, crowd = list[int](), list[int](), list[bool]()
@@ -300,6 +309,7 @@ def _merge(card: Card, folder: Path, workers: int, drop_duplicates: bool) -> Non
         tuple(images),
         part.notes,
         {name: Sealed.of(folder / name) for name in ARRAYS},
+        origin=Origin.of(origin, files, part.suffixes),
     )
     if drop_duplicates:
         index = _without_duplicates(card, folder, index, facts)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.data.lettering import draw_text
 from bench.data.system import write_whole
 from bench.imaging import to_rgb8
 from bench.instances import Instances, Sample
@@ -91,5 +92,5 @@ def _tile(sample: Sample, width: int, outlines: bool) -> Image.Image:
     tile.paste(image, (0, _CAPTION))
     count = "not annotated" if sample.instances is None else str(len(sample.instances))
     name = sample.id if len(sample.id) <= 34 else f"{sample.id[:16]}…{sample.id[-16:]}"
-    ImageDraw.Draw(tile).text((2, 2), f"{name}: {count}", fill="black")
+    draw_text(ImageDraw.Draw(tile), (2, 1), f"{name}: {count}")
     return tile

@@ -3,11 +3,11 @@
 **The order.** The units of a data set (image ids, or group names) are sorted by the 64 hexadecimal digits of
 ``sha256(f"{seed}:{unit}")``, the text encoded as UTF-8; equal digests cannot occur for different units.
 
-**The shares.** With weights ``w_1 .. w_k`` (fractions or counts: only their proportion matters) and ``n`` units, split
-``i`` first gets ``floor(n * w_i / sum(w))``. What is left goes, one each, to the largest remainders
-``n * w_i mod sum(w)``; of equal remainders to the split named first. Weights are read as the decimal numbers written
-in the card, so that there is no rounding in this. Then, while a split has none and another has more than one, the
-largest (of equals the one named first) gives it one.
+**The shares.** With weights ``w_1 .. w_k`` (counts, or fractions, which in a card sum to 1: only their proportion
+matters) and ``n`` units, split ``i`` first gets ``floor(n * w_i / sum(w))``. What is left goes, one each, to the
+largest remainders ``n * w_i mod sum(w)``; of equal remainders to the split named first. Weights are read as the
+decimal numbers written in the card, so that there is no rounding in this. Then, while a split has none and another has
+more than one, the largest (of equals the one named first) gives it one.
 
 **The assignment.** The first split takes the first units of the order, the second the next ones, and so on. Inside a
 split the images are sorted by id.

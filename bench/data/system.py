@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from bench.errors import OutputError
+from bench.errors import OutputError, writing_hint
 
 
 def processors() -> int:
@@ -72,9 +72,7 @@ def writing(path: Path) -> Iterator[BinaryIO]:
             yield file
         temporary.replace(path)
     except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written: {error.strerror}", "free some space, or name another folder"
-        ) from None
+        raise OutputError(f"{path}: cannot be written: {error.strerror}", writing_hint(error)) from None
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

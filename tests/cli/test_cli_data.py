@@ -109,7 +109,7 @@ def test_check_finds_a_leak_between_splits(workplace: Path, data):
     (folder / "test" / "images" / "test0.png").write_bytes((folder / "train" / "images" / "train0.png").read_bytes())
     code, out, err = data("check", "tiny")
     assert code == 3
-    assert "leak: 1 images of test are also in train" in the_error(err)
+    assert "leak: 1 image of test is also in train" in the_error(err)
     assert "duplicates" in out
 
 
@@ -270,6 +270,10 @@ def test_another_seed_reaches_every_process(workplace: Path, data, monkeypatch: 
 
 
 def test_show(workplace: Path, data):
+    code, _, err = data("show", "tiny", "--split", "train", "--images", "3", "--picture", "sheets/a.png")
+    assert code == 7
+    assert "there is no folder sheets" in the_error(err)
+    (workplace / "sheets").mkdir()
     code, out, err = data("show", "tiny", "--split", "train", "--images", "3", "--picture", "sheets/a.png")
     assert code == 0, err
     assert "3 images" in out

@@ -54,6 +54,15 @@ def test_a_folder_of_the_users(write_card: Callable[..., Path], cards: Path):
     assert load_card("mine").path == cards / "mine.toml"
 
 
+@pytest.mark.parametrize(
+    "shares", ["train = 134, val = 20, test = 34", "train = 0.333333, val = 0.333333, test = 0.333334"]
+)
+def test_shares_are_counts_or_sum_to_one(write_card: Callable[..., Path], shares: str):
+    path = write_card("mine")
+    path.write_text(path.read_text().replace("train = 0.5, val = 0.25, test = 0.25", shares))
+    assert load_card("mine").schemes["seeded"].names == ("train", "val", "test")
+
+
 def test_a_broken_card_does_not_hide_the_others(write_card: Callable[..., Path]):
     write_card("mine", text="name = 3 4\n")
     cards, broken = list_cards()
@@ -101,6 +110,9 @@ def test_several_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, write_
         ('classes = ["cell"]', 'classes = ["cell", 4]', r"task.classes\[1\]: expected str, got int"),
         ("test = 0.25", 'test = "many"', "schemes.seeded.splits.test: expected float, got str"),
         ("test = 0.25", "test = 0", "schemes.seeded.splits.test: expected float > 0"),
+        ("test = 0.25", "test = 0.45", "schemes.seeded.splits: the shares sum to 1.2, not to 1"),
+        ("test = 0.25", "test = 0.2499", "schemes.seeded.splits: the shares sum to 0.9999, not to 1"),
+        ("test = 0.25", "test = inf", "schemes.seeded.splits: the shares sum to inf, not to 1"),
         ("seed = 1", "", "schemes.seeded.seed: missing"),
         ("seed = 1", 'seed = 1\nby = "week"', "schemes.seeded.by: invalid enum value 'week'"),
         ('rule = "seeded"', 'rule = "dice"', "schemes.seeded.rule: invalid value 'dice'"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench.data import load_card, open_dataset
+from bench.data import lettering, load_card, open_dataset
 from bench.data.check import Report, check, to_html
 from bench.data.overview import overview
 from bench.data.prepare import prepare
@@ -74,7 +74,7 @@ def test_images_that_no_split_uses(tmp_path: Path, write_card: Callable[..., Pat
             target.parent.mkdir(parents=True)
             Image.fromarray(cells.astype(np.uint8)).save(target)
     said = findings(check(open_dataset("mine", tmp_path)), "counts")
-    assert "note: 1 images of the part 'validation' are in no split" in said
+    assert "note: 1 image of the part 'validation' is in no split" in said
     path.write_text(path.read_text().replace('["train"]', '["trian"]').replace('["test"]', '["tset"]'))
     with pytest.raises(DataError, match="with images: none; the files have the parts test, train, validation"):
         open_dataset("mine", tmp_path).split()
@@ -89,10 +89,10 @@ def test_what_is_wrong_with_images(mine: Path, cards: Path, cells: NDArray[np.ui
     path = cards / "mine.toml"
     path.write_text(path.read_text().replace("[task]", "[task]\nmax_detections = 5"))
     report = check(open_dataset("mine", mine))
-    assert findings(report, "truth") == ["note: 1 images have no instance"]
-    assert "problem: 1 have one grey level only" in findings(report, "images")
-    assert findings(report, "tiny") == ["note: 1 instances have 4 pixels or less"]
-    assert findings(report, "cap") == ["problem: 1 images have more instances than max_detections = 5"]
+    assert findings(report, "truth") == ["note: 1 image has no instance"]
+    assert "problem: 1 has one grey level only" in findings(report, "images")
+    assert findings(report, "tiny") == ["note: 1 instance has 4 pixels or less"]
+    assert findings(report, "cap") == ["problem: 1 image has more instances than max_detections = 5"]
     assert next(f.images for f in report.findings if f.topic == "cap") == ("im3",)
 
 
@@ -102,8 +102,8 @@ def test_a_leak_is_found_by_content(mine: Path):
     pixels = np.array(Image.open(mine / "mine" / "images" / f"{trained}.png"))
     Image.fromarray(pixels).save(mine / "mine" / "images" / f"{tested}.png", compress_level=0)
     report = check(open_dataset("mine", mine))
-    assert findings(report, "duplicates") == ["note: 1 images are there more than once"]
-    assert findings(report, "leak") == ["problem: 1 images of test are also in train"]
+    assert findings(report, "duplicates") == ["note: 1 image is there more than once"]
+    assert findings(report, "leak") == ["problem: 1 image of test is also in train"]
     assert next(f.images for f in report.findings if f.topic == "leak") == (tested,)
 
 
@@ -113,7 +113,7 @@ def test_a_leak_between_training_and_validation_is_one_too(mine: Path):
     pixels = np.array(Image.open(mine / "mine" / "images" / f"{trained}.png"))
     Image.fromarray(pixels).save(mine / "mine" / "images" / f"{validated}.png", compress_level=0)
     report = check(open_dataset("mine", mine))
-    assert findings(report, "leak") == ["problem: 1 images of val are also in train"]
+    assert findings(report, "leak") == ["problem: 1 image of val is also in train"]
     assert next(f.images for f in report.findings if f.topic == "leak") == (validated,)
 
 
@@ -123,7 +123,7 @@ def test_a_leak_between_validation_and_test_is_one_too(mine: Path):
     for kind in ("images", "labels"):
         source = mine / "mine" / kind / f"{validated}.png"
         (mine / "mine" / kind / f"{tested}.png").write_bytes(source.read_bytes())
-    assert findings(check(open_dataset("mine", mine)), "leak") == ["problem: 1 images of test are also in val"]
+    assert findings(check(open_dataset("mine", mine)), "leak") == ["problem: 1 image of test is also in val"]
 
 
 def test_instances_of_a_split_are_compared_with_the_card(mine: Path, cards: Path):
@@ -216,8 +216,43 @@ def test_an_image_of_a_prepared_set_that_changed_is_a_problem(mine: Path, tmp_pa
     told = findings(check(open_dataset("mine", tmp_path / "new")), "prepared")
     assert told == [
         "ok: masks and classes are those that were written",
-        "problem: 1 images are not those that were prepared",
+        "problem: 1 image is not as it was prepared",
     ]
+
+
+def test_files_that_changed_after_they_were_prepared(mine: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("BENCH_DATA_ROOT", str(mine))
+    prepare(load_card("mine"), mine / "mine", mine)
+    assert findings(check(open_dataset("mine", mine)), "prepared") == [
+        "ok: masks and classes are those that were written"
+    ]
+    (mine / "mine" / "labels" / "im5.png").unlink()
+    told = f"problem: the files in {mine / 'mine'} changed after they were prepared: bench data prepare mine --again"
+    assert told in findings(check(open_dataset("mine", mine)), "prepared")
+
+
+def masked(labels: Path, cells: NDArray[np.uint16], names: Iterable[str]) -> None:
+    for name in names:
+        Image.fromarray(np.where(cells > 0, 255, 0).astype(np.uint8)).save(labels / f"{name}.png")
+
+
+def test_masks_read_as_one_instance_are_told_with_the_remedy(mine: Path, cards: Path, cells: NDArray[np.uint16]):
+    labels = mine / "mine" / "labels"
+    Image.fromarray(cells * 0).save(labels / "im7.png")  # of no side
+    masked(labels, cells, ("im0", "im1", "im2"))
+    assert findings(check(open_dataset("mine", mine)), "mask") == []
+    masked(labels, cells, ("im3",))
+    (told,) = findings(check(open_dataset("mine", mine)), "mask")
+    assert told.startswith("note: 4 images have one instance of a class, in several pieces: ")
+    assert 'decode = "components-of-first-channel"' in told
+    prepare(load_card("mine"), mine / "mine", mine)
+    assert findings(check(open_dataset("mine", mine)), "mask") == [told]
+    path = cards / "mine.toml"
+    path.write_text(path.read_text().replace("[format]", '[format]\ndecode = "components-of-first-channel"'))
+    prepare(load_card("mine"), mine / "mine", mine, again=True)
+    report = check(open_dataset("mine", mine))
+    assert findings(report, "mask") == []
+    assert report.splits[0].most == 6  # one of the five is of two pieces
 
 
 class Tags(HTMLParser):
@@ -252,7 +287,7 @@ def test_the_page_stands_alone_and_escapes(mine: Path, cards: Path):
 def test_real_nuclei(shared_data: Path):
     report = check(open_dataset("bbbc039", shared_data))
     assert findings(report, "kinds") == ["ok: 16 bit, 1 channel: 6"]
-    assert findings(report, "truth") == ["note: 1 images have no instance"]
+    assert findings(report, "truth") == ["note: 1 image has no instance"]
 
 
 # -- sheets --------------------------------------------------------------------------------------------
@@ -287,6 +322,30 @@ def test_a_sheet_of_images_of_any_kind(cells: NDArray[np.uint16]):
     assert contact_sheet([], columns=2, width=100).size == (212, 4)
     assert (np.asarray(page) == OUTLINES[0]).all(axis=2).any()
     assert not (np.asarray(contact_sheet(samples, outlines=False)) == OUTLINES[0]).all(axis=2).any()
+
+
+def test_captions_have_the_letters_of_names():
+    """Letters that a font lacks are all drawn as the same box."""
+    pictures = {
+        letter: np.asarray(contact_sheet([Sample(letter, np.zeros((40, 50), np.uint8), None)])).tobytes()
+        for letter in "aäöüéłжα–—ñ"
+    }
+    assert len(set(pictures.values())) == len(pictures)
+    apart = contact_sheet([Sample("u\u0308", np.zeros((40, 50), np.uint8), None)])  # as macOS names files
+    assert np.asarray(apart).tobytes() == pictures["ü"]
+
+
+def test_where_there_is_no_font_letters_lose_their_marks(monkeypatch: pytest.MonkeyPatch):
+    assert lettering.plain("Zürich – Łódź") == "Zurich - ?odz"
+    monkeypatch.setattr(lettering, "_NAME", "no such font.ttf")
+    lettering._font.cache_clear()
+    try:
+        page, same = (
+            np.asarray(contact_sheet([Sample(name, np.zeros((40, 50), np.uint8), None)])) for name in ("ü–", "u-")
+        )
+    finally:
+        lettering._font.cache_clear()
+    assert np.array_equal(page, same)
 
 
 # -- overview ------------------------------------------------------------------------------------------

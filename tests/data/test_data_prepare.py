@@ -18,10 +18,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from bench.cli import main
 from bench.data import load_card, open_dataset
 from bench.data import prepare as room
 from bench.data.cards import read_card
 from bench.data.dataset import Dataset
+from bench.data.opening import open_visibly
+from bench.data.origin import Origin, states
 from bench.data.prepare import is_prepared, prepare, prepared_folder
 from bench.data.readers import prepared as form
 from bench.data.readers.prepared import verify
@@ -241,6 +244,85 @@ def test_an_image_that_lies_elsewhere(mine: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "link", lambda a, b: (_ for _ in ()).throw(OSError(18, "Invalid cross-device link")))
     name = room._place(mine / "train" / "images" / "train1.png", mine, tmp_path / "out")
     assert (tmp_path / "out" / name).read_bytes() == (mine / "train" / "images" / "train1.png").read_bytes()
+
+
+# -- files that changed after they were prepared ------------------------------------------------------
+
+
+def edit(mine: Path) -> None:
+    path = mine / "train" / "labels" / "train1.png"
+    Image.fromarray(np.zeros((40, 50), np.uint8)).save(path)
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "edited": edit,
+    "deleted": lambda mine: (mine / "train" / "labels" / "train1.png").unlink(),
+    "added": lambda mine: shutil.copy(mine / "train" / "images" / "train1.png", mine / "more" / "images" / "b.PNG"),
+    "renamed": lambda mine: (mine / "train" / "images" / "train1.png").rename(mine / "train" / "images" / "b.png"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_change_to_the_files_is_told_at_opening(
+    mine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str, dropped: bool
+):
+    prepare(load_card("mine"), mine, tmp_path / "root", drop_duplicates=dropped)
+    open_visibly("mine", tmp_path / "root")
+    assert "changed" not in capsys.readouterr().err
+    CHANGES[change](mine)
+    open_visibly("mine", tmp_path / "root")
+    err = capsys.readouterr().err
+    assert f"note: mine: the files in {mine} changed after they were prepared: bench data prepare mine --again" in err
+    line = err.split("prepared: bench ", 1)[1].splitlines()[0]
+    assert ("--drop-duplicates" in line) is dropped
+    if change not in ("deleted", "renamed"):  # of an image without its label image nothing can be made
+        with pytest.raises(SystemExit) as ended:
+            main(shlex.split(line))
+        assert ended.value.code == 0
+        assert open_dataset("mine", tmp_path / "root").outdated is None
+
+
+def test_what_is_no_change_to_the_files(mine: Path, tmp_path: Path):
+    root = tmp_path / "download"  # the data root is the folder of the files itself
+    prepare(load_card("mine"), mine, root)
+    (mine / "README.txt").write_text("not read")
+    (mine / ".DS_Store").write_text("left there by a system")
+    (root / "synthetic").mkdir()
+    (root / "synthetic" / "a.png").write_text("made by the program")
+    assert open_dataset("mine", root).outdated is None
+    for part in ("train", "more"):
+        shutil.rmtree(mine / part)
+    assert open_dataset("mine", root).outdated is None  # they may be taken away
+    shutil.rmtree(mine / "synthetic")
+    other = tmp_path / "other"
+    mine.rename(other)
+    assert open_dataset("mine", other).outdated is None
+
+
+def test_a_form_that_did_not_note_its_files_opens_without_a_word(mine: Path, tmp_path: Path):
+    folder = prepare(load_card("mine"), mine, tmp_path / "root")
+    older = msgspec.to_builtins(form.read_index(folder))
+    del older["origin"]
+    content = msgspec.msgpack.encode(older)
+    stamp = b"cellseg-bench prepared 3\n"
+    (folder / "index.msgpack").write_bytes(stamp + hashlib.sha256(content).digest() + content)
+    edit(mine)
+    assert len(open_dataset("mine", tmp_path / "root")) == 6
+    assert open_dataset("mine", tmp_path / "root").outdated is None
+
+
+def test_thousands_of_files_are_looked_at_in_far_less_than_a_second(tmp_path: Path):
+    for i in range(50):
+        (tmp_path / str(i)).mkdir()
+        for j in range(100):
+            (tmp_path / str(i) / f"{j}.png").touch()
+    made = Origin.of(tmp_path, states(tmp_path, tmp_path), {".png"})
+    start = time.process_time()
+    assert not made.has_changed(tmp_path)
+    assert time.process_time() - start < 0.5
+    (tmp_path / "7" / "7.png").write_text("changed")
+    assert made.has_changed(tmp_path)
 
 
 # -- a copy, an older form, and a former one -----------------------------------------------------------

@@ -303,6 +303,19 @@ def test_special_characters_in_patterns_stand_for_themselves(
     assert [e.id for e in reader(table, tmp_path).index().entries] == ["a"]
 
 
+def test_a_folder_of_label_images_that_is_not_there_is_named(
+    tmp_path: Path, cells: NDArray[np.uint16], picture: NDArray[np.uint8]
+):
+    write_pair(tmp_path, "a", picture, cells)
+    (tmp_path / "labels").rename(tmp_path / "Masks")
+    with pytest.raises(DataError) as caught:
+        reader(PAIRS, tmp_path).index()
+    assert caught.value.message == (
+        f"{tmp_path / 'labels'}: no such folder, expected the label image of {tmp_path / 'images' / 'a.png'} in it"
+    )
+    assert "has the folders Masks, images" in str(caught.value.hint)
+
+
 def test_faults_of_pairs(tmp_path: Path, cells: NDArray[np.uint16], picture: NDArray[np.uint8]):
     with pytest.raises(DataError, match=r"no image in it \(expected images/\{stem\}\.png\)"):
         reader(PAIRS, tmp_path).index()

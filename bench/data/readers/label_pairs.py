@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.data import patterns, splits
-from bench.data.folders import files_below, nothing_in
+from bench.data.folders import files_below, nothing_in, visible
 from bench.data.images import IMAGE_SUFFIXES, read_labels
 from bench.data.readers.base import Entry, Index, Reader, Truth
 from bench.errors import DataError
@@ -193,12 +193,29 @@ class LabelPairs(Reader):
         for kind, its in self._labels().items() if part not in self.options.unlabelled else ():
             found = next((p for pattern in its if (p := patterns.existing(self.root, pattern, fields))), None)
             if found is None:
+                self._refuse_no_folder(its, fields, path)
                 raise DataError(
                     f"{self.root / patterns.fill(its[0], fields)}: no such label image, for the image {path}",
                     "an image without any instance has a label image of zeros",
                 )
             truth[patterns.fill(kind, fields)] = found
         return Entry(image_id, path, tuple(truth.values()), part, fields.get("group"), tuple(truth))
+
+    def _refuse_no_folder(self, its: tuple[str, ...], fields: dict[str, str], image: Path) -> None:
+        """Raise where not the label image only but the folder it should lie in is not there.
+
+        Raises:
+            DataError: so it is; the message names the folder.
+        """
+        folders = [(self.root / patterns.fill(pattern, fields)).parent for pattern in its]
+        if any(folder.is_dir() for folder in folders):
+            return
+        above = next(folder for folder in folders[0].parents if folder.is_dir())
+        held = ", ".join(path.name for path in visible(above) if path.is_dir())
+        raise DataError(
+            f"{folders[0]}: no such folder, expected the label image of {image} in it",
+            f"rename the folder, or correct labels in the card; {above} has the folders {held}",
+        )
 
 
 def _deeper(images: set[Path], known: set[Path]) -> Iterator[str]:

@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.data.origin import Origin
 from bench.data.readers.base import Entry, Index, Reader, Truth
 from bench.data.system import write_whole
 from bench.errors import DataError, OutputError
@@ -83,6 +84,7 @@ class PreparedIndex(msgspec.Struct, frozen=True):
         notes: what was left out of the download, with the reason.
         arrays: name -> what was written, for each of :data:`ARRAYS`.
         without_duplicates: whether images of which there was an equal one were left out.
+        origin: the files that were prepared; None where an earlier version of this program did not note them.
     """
 
     format: int
@@ -92,6 +94,7 @@ class PreparedIndex(msgspec.Struct, frozen=True):
     notes: tuple[str, ...]
     arrays: dict[str, Sealed]
     without_duplicates: bool = False
+    origin: Origin | None = None
 
 
 class Prepared(Reader):
