@@ -7,6 +7,8 @@ Anything else that is raised is a bug of ours and is reported as one.
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable
 
 
@@ -39,7 +41,9 @@ class UsageError(BenchError):
 
 
 MOST_NAMES = 20
-"""Names that an error lists."""
+"""Names that an error lists where none is near."""
+MOST_NEAR = 5
+"""Near names that an error asks about."""
 
 
 class UnknownNameError(UsageError):
@@ -49,18 +53,55 @@ class UnknownNameError(UsageError):
         kind: what was looked for, singular ("method", "data set", "protocol").
         name: what the user wrote.
         known: every name that would have been right.
+        reason: why a right name may be unknown here, said before the rest; empty where nothing is known of it.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], reason: str = "") -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+        *others, last = nearest(name, known) or [""]
+        near = f"{', '.join(others)} or {last}" if others else last
         shown = ", ".join(known[:MOST_NAMES]) + (f" and {len(known) - MOST_NAMES} more" * (len(known) > MOST_NAMES))
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {shown or 'none'}"
-        super().__init__(f"unknown {kind} {name!r}", hint)
-        self.kind, self.name, self.known = kind, name, known
+        hint = f"did you mean {near}?" if near else f"known: {shown or 'none'}"
+        super().__init__(f"{reason}; unknown {kind} {name!r}" if reason else f"unknown {kind} {name!r}", hint)
+        self.kind, self.name, self.known, self.reason = kind, name, known, reason
 
-    def __reduce__(self) -> tuple[type, tuple[str, str, list[str]]]:  # type: ignore[override]
-        return type(self), (self.kind, self.name, self.known)
+    def __reduce__(self) -> tuple[type, tuple[str, str, list[str], str]]:  # type: ignore[override]
+        return type(self), (self.kind, self.name, self.known, self.reason)
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """The names that somebody who wrote ``name`` may have meant, the likeliest first, :data:`MOST_NEAR` at most.
+
+    Those that begin with it or hold it; else those with a part that begins with each of its parts; else those that are
+    spelt alike, as a whole or in a part. Case does not count, nor does which sign parts are joined by.
+
+    Args:
+        name: what the user wrote.
+        known: what there is.
+    """
+    wanted = _parts(name)
+    if not wanted:
+        return []
+    whole = "_".join(wanted)
+    parts = {one: _parts(one) for one in sorted(known, key=lambda one: (len(one), one))}
+    begun = [one for one, own in parts.items() if "_".join(own).startswith(whole)]
+    held = [one for one, own in parts.items() if len(whole) > 1 and whole in "_".join(own) and one not in begun]
+    if begun or held:
+        return [*begun, *held][:MOST_NEAR]
+    if len(wanted) > 1:
+        turned = [one for one, own in parts.items() if all(any(o.startswith(w) for o in own) for w in wanted)]
+        if turned:
+            return turned[:MOST_NEAR]
+    spelt: dict[str, str] = {}
+    for one, own in parts.items():
+        spelt.setdefault("_".join(own), one)
+    alike = [spelt[found] for found in difflib.get_close_matches(whole, spelt, n=3, cutoff=0.5)]
+    in_part = [one for one, own in parts.items() if difflib.get_close_matches(whole, own, n=1, cutoff=0.75)]
+    return list(dict.fromkeys([*alike, *in_part]))[:MOST_NEAR]
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in re.split(r"[-_\s]+", name.lower()) if part]
 
 
 class DataError(BenchError):
@@ -91,3 +132,8 @@ class OutputError(BenchError):
     """What was computed cannot be written: the disk is full or the folder is read-only. Exit code 7."""
 
     exit_code = 7
+
+
+def writing_hint(error: OSError, elsewhere: str = "name another folder") -> str:
+    """What to do about a file that cannot be written: free space where there is none, and in any case ``elsewhere``."""
+    return f"free some space, or {elsewhere}" if error.errno in (errno.ENOSPC, errno.EDQUOT) else elsewhere

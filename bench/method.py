@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -323,6 +324,13 @@ class ControlMethod(Method):
         raise TypeError("a control method answers from the truth: call answer(sample, seed)")
 
 
+def _finite(value: str) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(value)
+    return number
+
+
 def _convert(method: str, key: str, value: Any, default: Any) -> Any:
     """``value`` as the type of ``default``; strings come from the command line."""
     if not isinstance(value, str) or isinstance(default, str):
@@ -333,10 +341,10 @@ def _convert(method: str, key: str, value: Any, default: Any) -> Any:
         if isinstance(default, int):
             return int(value)
         if isinstance(default, float):
-            return float(value)
+            return _finite(value)
         if isinstance(default, tuple):
             kind = type(default[0]) if default else str
-            return tuple(kind(part) for part in value.split(",") if part)
+            return tuple(_finite(part) if kind is float else kind(part) for part in value.split(",") if part)
     except (ValueError, KeyError):
         pass
     else:

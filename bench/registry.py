@@ -78,7 +78,7 @@ def find_method(name: str) -> MethodEntry:
     """The method of that name.
 
     Raises:
-        UnknownNameError: there is none; the message names the nearest.
+        UnknownNameError: there is none; the message names the nearest, and first the folders that are not there.
         UsageError: its module is there but broken.
     """
     found = registry()
@@ -90,7 +90,8 @@ def find_method(name: str) -> MethodEntry:
         stem = Path(place).stem if place.endswith(".py") else place.rpartition(".")[2]
         if stem in (name, name.partition("-")[0]):
             raise UsageError(f"method {name!r} cannot be loaded: {problem}", f"mend {source}")
-    raise UnknownNameError("method", name, found.methods)
+    gone = [folder for folder in _folders() if not Path(folder).is_dir()]
+    raise UnknownNameError("method", name, found.methods, _not_there(gone) if gone else "")
 
 
 def methods_in(file: Path) -> tuple[MethodEntry, ...]:
@@ -114,7 +115,7 @@ def _sources() -> Iterator[tuple[str, Callable[[], object]]]:
             is_module = path.suffix == ".py" or (path / "__init__.py").is_file()
             if is_module and not path.name.startswith("_"):
                 yield f"methods.{path.stem}", partial(importlib.import_module, f"methods.{path.stem}")
-    for folder in filter(None, os.environ.get(FOLDERS, "").split(os.pathsep)):
+    for folder in _folders():
         if not Path(folder).is_dir():
             yield folder, partial(_no_folder, folder)
             continue
@@ -125,8 +126,18 @@ def _sources() -> Iterator[tuple[str, Callable[[], object]]]:
         yield f"{point.value}", point.load
 
 
+def _folders() -> list[str]:
+    """The user's folders, whether or not they are there."""
+    return [folder for folder in os.environ.get(FOLDERS, "").split(os.pathsep) if folder]
+
+
 def _no_folder(folder: str) -> ModuleType:
-    raise FileNotFoundError(f"{FOLDERS} names a folder that is not there: {folder}")
+    raise FileNotFoundError(_not_there([folder]))
+
+
+def _not_there(folders: list[str]) -> str:
+    what = "a folder that is" if len(folders) == 1 else "folders that are"
+    return f"{FOLDERS} names {what} not there: {', '.join(folders)}"
 
 
 def _import_file(path: Path) -> ModuleType:

@@ -27,7 +27,7 @@ def test_the_method_of_the_readme_runs(checkout: Path, workplace: Path, monkeypa
     registry.cache_clear()
     out = capsys.readouterr()
     assert not end.value.code, out.err
-    assert "Bright spots" in out.out
+    assert "Bright pixels" in out.out
     assert "not applicable" in out.out
 
 

@@ -10,7 +10,7 @@ import click
 from bench.cli import options
 
 
-@click.command("check", short_help="whether a method keeps the contract, on generated data")
+@click.command("check", cls=options.Command, short_help="whether a method keeps the contract, on generated data")
 @click.argument("method")
 @click.option("--set", "pairs", multiple=True, metavar="NAME=VALUE", help="A setting of the method; see bench show.")
 @click.option("--weights", type=click.Path(path_type=Path, exists=True), help="Use these instead of a trial training.")

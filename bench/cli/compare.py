@@ -10,7 +10,7 @@ import click
 from bench.cli import options
 
 
-@click.command("compare", short_help="two or more runs, with the interval of their difference")
+@click.command("compare", cls=options.Command, short_help="two or more runs, with the interval of their difference")
 @click.argument("runs", nargs=-1, required=True)
 @click.option("--protocol", help="Default: the one that ranks the data set.")
 @click.option("--metric", help="Default: the protocol's first.")

@@ -9,7 +9,7 @@ import click
 from bench.cli import options
 
 
-@click.command("demo-db", short_help="a database of invented methods, to look at the board")
+@click.command("demo-db", cls=options.Command, short_help="a database of invented methods, to look at the board")
 @click.option("--db", type=click.Path(path_type=Path, dir_okay=False), default="demo.db", show_default=True)
 @click.option(
     "--runs",

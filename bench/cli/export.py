@@ -14,7 +14,7 @@ from bench.errors import UsageError
 FORMATS = ("csv", "latex", "markdown", "json", "text", "bibtex")
 
 
-@click.command("export", short_help="boards as CSV, LaTeX, Markdown, JSON, BibTeX or web pages")
+@click.command("export", cls=options.Command, short_help="boards as CSV, LaTeX, Markdown, JSON, BibTeX or web pages")
 @click.option("-d", "--dataset", help="The board's data set; default the only one, or the one run last.")
 @click.option("--split", help="Default test where it has runs.")
 @click.option("--schedule", type=click.Choice((*SCHEDULES, "submitted")), help="Only runs of it.")
@@ -24,10 +24,23 @@ FORMATS = ("csv", "latex", "markdown", "json", "text", "bibtex")
     "--stand-in/--real", "stand_in", default=None, help="Only the generated stand-in, or only the real files."
 )
 @click.option("--format", "form", type=click.Choice(FORMATS), default="csv", show_default=True)
-@click.option("--to", type=click.Path(path_type=Path, dir_okay=False), help="A file instead of stdout.")
-@click.option("--html", type=click.Path(path_type=Path, file_okay=False), help="Every board as pages in this folder.")
 @click.option(
-    "--plot", type=click.Path(path_type=Path, dir_okay=False), help="Speed against accuracy: FILE.svg or .png."
+    "--to",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=options.in_a_folder,
+    help="A file instead of stdout.",
+)
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, file_okay=False),
+    callback=options.in_a_folder,
+    help="Every board as pages in this folder.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=options.in_a_folder,
+    help="Speed against accuracy: FILE.svg or .png.",
 )
 @options.database()
 def command(html: Path | None, plot: Path | None, to: Path | None, db: str | None, form: str, **asked: Any) -> None:

@@ -9,7 +9,7 @@ import click
 from bench.cli import options
 
 
-@click.command("leaderboard", short_help="the board, in the browser")
+@click.command("leaderboard", cls=options.Command, short_help="the board, in the browser")
 @options.database()
 @options.data_root()
 @click.option("--port", default=8501, show_default=True, type=click.IntRange(1, 65535), help="On which it answers.")

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from bench.errors import BenchError, UnknownNameError, UsageError
+from bench.errors import BenchError, OutputError, UnknownNameError, UsageError
 from bench.text import visible, width
 
 LARGEST_SEED = 2**32 - 1
@@ -50,8 +50,37 @@ def existing_folder(data_root: Path | None) -> Path | None:
     return data_root
 
 
+def in_a_folder(_context: click.Context, option: click.Parameter, given: Path | None) -> Path | None:
+    """Callback of an option that names what is to be written: the folder around it must be there.
+
+    Raises:
+        OutputError: there is none; said before anything is computed.
+    """
+    if given is not None and not given.parent.is_dir():
+        raise OutputError(f"{option.opts[0]} {given}: there is no folder {given.parent}", "make it, or name another")
+    return given
+
+
+class Command(click.Command):
+    """A command whose options of paths and names are not empty, as those of an unset variable of the shell are."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line.
+
+        Raises:
+            UsageError: an option is given as the empty string, which would otherwise mean this folder, or the default.
+        """
+        given, _, _ = self.make_parser(ctx).parse_args(list(args))
+        for option in self.params:
+            if isinstance(option, click.Option) and option.name is not None and given.get(option.name) == "":
+                raise UsageError(f"{option.opts[0]} is empty", "give it a value, or leave it out")
+        return super().parse_args(ctx, args)
+
+
 class Group(click.Group):
     """Commands below a command; a misspelt one is answered with the nearest names."""
+
+    command_class = Command
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """What is called.

@@ -9,7 +9,7 @@ import click
 from bench.cli import options
 
 
-@click.command("rescore", short_help="score stored predictions again with today's metrics")
+@click.command("rescore", cls=options.Command, short_help="score stored predictions again with today's metrics")
 @click.argument("runs", nargs=-1)
 @options.database()
 @options.data_root()

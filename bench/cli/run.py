@@ -11,7 +11,7 @@ from bench.api import SCHEDULES
 from bench.cli import options
 
 
-@click.command("run", short_help="train, predict, time, score and store")
+@click.command("run", cls=options.Command, short_help="train, predict, time, score and store")
 @click.option("-m", "--method", "methods", multiple=True, required=True, metavar="NAME", help="Repeat, or a,b.")
 @click.option("-d", "--dataset", "datasets", multiple=True, required=True, metavar="NAME", help="Repeat, or a,b.")
 @click.option("--seed", "seeds", multiple=True, default=("0",), show_default=True, help="Repeat, or 0,1,2.")

@@ -9,7 +9,7 @@ import click
 from bench.cli import options
 
 
-@click.command("score", short_help="score prediction files against truth files")
+@click.command("score", cls=options.Command, short_help="score prediction files against truth files")
 @click.option(
     "--truth",
     required=True,

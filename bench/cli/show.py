@@ -10,10 +10,16 @@ from bench.cli import options
 from bench.errors import UsageError
 
 
-@click.command("show", short_help="everything about a method, a data set, a protocol or a run")
+@click.command("show", cls=options.Command, short_help="everything about a method, a data set, a protocol or a run")
 @click.argument("name")
 @options.database()
-@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.png", help="Of a run: outlines on images.")
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path),
+    callback=options.in_a_folder,
+    metavar="FILE.png",
+    help="Of a run: outlines on images.",
+)
 @click.option("--images", type=click.IntRange(min=1), help="Of a picture: how many, worst first; default 3.")
 @options.data_root()
 @options.as_json()

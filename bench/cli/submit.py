@@ -10,7 +10,7 @@ import click
 from bench.cli import options
 
 
-@click.command("submit", short_help="put predictions made elsewhere on the board")
+@click.command("submit", cls=options.Command, short_help="put predictions made elsewhere on the board")
 @click.option("-d", "--dataset", required=True, metavar="NAME", help="What was predicted.")
 @click.option(
     "--pred",

@@ -11,7 +11,7 @@ import click
 from bench.cli import options
 
 
-@click.command("time", short_help="time methods side by side on this machine")
+@click.command("time", cls=options.Command, short_help="time methods side by side on this machine")
 @click.argument("methods", nargs=-1, required=True)
 @click.option("-d", "--dataset", required=True, metavar="NAME", help="Whose images.")
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="Predictions of each image.")

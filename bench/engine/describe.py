@@ -201,6 +201,7 @@ def _run(run: StoredRun, db: str | None) -> dict[str, Any]:
         bundle = store.bundle(run.id)
         latency = store.latency(run.id)
         said = store.provenance(run.id)
+    chosen = said.arguments.get("operating_point")
     return {
         **listing(run),
         "images": run.n_images,
@@ -214,7 +215,7 @@ def _run(run: StoredRun, db: str | None) -> dict[str, Any]:
             }
             for r in bundle.results
         },
-        "counted from confidence": said.arguments.get("operating_point"),
+        "counted from confidence": None if isinstance(chosen, int) else chosen,  # of a run that needs none, the rule
         "instances not learned from": {stage or "training": seen for stage, seen in RunFiles(run).dropped().items()},
         "latency": {phase: dataclasses.asdict(summary) for phase, summary in latency.items()},
         "provenance": {

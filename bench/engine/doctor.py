@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bench.api import BenchError, MissingDependencyError
+from bench.api import BenchError, MissingDependencyError, OutputError
 from bench.data import data_root as resolve_root
 from bench.data.overview import is_partial, overview
 from bench.engine import provenance
@@ -21,12 +21,21 @@ from bench.store import NoDatabaseError, open_store
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. ``missing`` may be fine; a ``problem`` is not."""
+    """One thing looked at. ``missing`` may be fine; a ``problem`` is not.
+
+    Attributes:
+        subject: what was looked at.
+        status: how it is.
+        finding: what was seen.
+        remedy: what to do about it.
+        exit_code: that of a command that needs it, where nothing can be run or read before it is mended; else 0.
+    """
 
     subject: str
     status: Literal["ok", "missing", "problem"]
     finding: str
     remedy: str | None = None
+    exit_code: int = 0
 
 
 def examine(*, db: str | None = None, data_root: Path | None = None) -> list[Finding]:
@@ -39,6 +48,16 @@ def examine(*, db: str | None = None, data_root: Path | None = None) -> list[Fin
         *_data(resolve_root(data_root)),
         *_places(db),
     ]
+
+
+def failure(findings: Sequence[Finding]) -> BenchError | None:
+    """What keeps this program from working, with the exit code of the first such finding; None where nothing does."""
+    grave = [finding for finding in findings if finding.exit_code]
+    if not grave:
+        return None
+    error = BenchError("; ".join(f"{one.subject}: {one.finding}" for one in grave), grave[0].remedy)
+    error.exit_code = grave[0].exit_code
+    return error
 
 
 def _software() -> Iterator[Finding]:
@@ -66,7 +85,7 @@ def _operators() -> Iterator[Finding]:
     try:
         info = bench.ops.describe()
     except BenchError as error:
-        yield Finding("operators", "problem", error.message, error.hint)
+        yield Finding("operators", "problem", error.message, error.hint, error.exit_code)
         return
     yield Finding("operators", "ok" if info.provider else "problem", info.reason, info.hint)
 
@@ -140,11 +159,14 @@ def _places(db: str | None) -> Iterator[Finding]:
     except NoDatabaseError as error:
         yield Finding("store", "missing", error.message, error.hint)
     except BenchError as error:
-        yield Finding("store", "problem", error.message, error.hint)
+        yield Finding("store", "problem", error.message, error.hint, error.exit_code)
     runs = runs_folder().resolve()
     place = next(p for p in (runs, *runs.parents) if p.exists())
-    if os.access(place, os.W_OK):
+    remedy = "choose another folder with --runs or BENCH_RUNS"
+    if not place.is_dir():
+        yield Finding("runs", "problem", f"{place} is no folder", remedy, OutputError.exit_code)
+    elif os.access(place, os.W_OK):
         free = os.statvfs(place).f_bavail * os.statvfs(place).f_frsize / 2**30
         yield Finding("runs", "ok", f"{runs}, {free:.0f} GiB free")
     else:
-        yield Finding("runs", "problem", f"{place} is read-only", "choose another folder with --runs or BENCH_RUNS")
+        yield Finding("runs", "problem", f"{place} is read-only", remedy, OutputError.exit_code)

@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from bench.api import BenchError, Instances, OutputError
+from bench.errors import writing_hint
 from bench.store.files import (
     CURVES,
     CURVES_NAME,
@@ -225,5 +226,6 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"cannot write {path}: {error.strerror or error}", "free space, or choose another folder with --runs"
+            f"cannot write {path}: {error.strerror or error}",
+            writing_hint(error, "choose another folder with --runs"),
         ) from error

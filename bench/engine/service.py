@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.api import BenchError
+from bench.api import BenchError, UnknownNameError
 from bench.data import Dataset
 from bench.data.dataset import UnmadeStandIn, unmade_stand_in
 from bench.data.opening import open_visibly, say_left_out
@@ -231,6 +232,10 @@ def leaderboard(dataset: str, *, db: str | Path | None = None, **options: Any) -
 
 
 def _request(fields: dict[str, Any], data_root: Path | str | None) -> Request:
+    known = tuple(field.name for field in dataclasses.fields(Request))
+    for name in fields:
+        if name not in known:
+            raise UnknownNameError("option of a run", name, known)
     return Request(**fields, data_root=Path(data_root) if data_root else None)
 
 
@@ -258,6 +263,19 @@ def _say_notes(chosen: Sequence[Choices]) -> None:
                 f"{dataset.card.name}: the real files are not there, so the generated stand-in is used; its results "
                 "are marked synthetic and never share a table with real ones"
             )
+    trained = {(job.dataset.card.name, job.split): job for job in chosen if isinstance(job, Job) and job.trains}
+    for (name, split), job in trained.items():
+        if leaked := _leaked(job.dataset, split):
+            few = f"{leaked[0]}{f' and {len(leaked) - 1} more' if leaked[1:] else ''}"
+            say(f"note: {name}: trained on what is evaluated: {few} of {split}; see `bench data check {name}`")
+
+
+def _leaked(dataset: Dataset, evaluated: str) -> list[str]:
+    """Images of a split that the training split has as well, by their names or by their pixels."""
+    name, _ = dataset.training_names(evaluated)
+    seen = set(dataset.ids_of(name)) if name else set()
+    alike = {image for group in dataset.duplicates() if seen.intersection(group) for image in group}
+    return sorted((seen | alike).intersection(dataset.ids_of(evaluated)))
 
 
 def _planned(job: Job, runs: Path, store: Store | None, force: bool) -> dict[str, Any]:

@@ -15,6 +15,9 @@ from bench.metrics.registry import where_is
 from bench.metrics.scoring import RESAMPLES, Evidence
 from bench.metrics.types import FRACTION, Scores
 
+MIN_IMAGES = 5
+"""On fewer no difference has an interval or a p: two images can be redrawn in three ways only."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -24,7 +27,8 @@ class Difference:
         first: name of a run.
         second: name of another.
         difference: value of ``first`` less that of ``second``, or None where one of them is undefined.
-        low: lower end of the 95 % interval of the difference, paired over images; None where there is none.
+        low: lower end of the 95 % interval of the difference, paired over images; None where there is none, as on
+            fewer than :data:`MIN_IMAGES` images.
         high: upper end.
         p: two-sided, of the difference being zero; None where there is none.
         p_holm: the same, corrected for all comparisons made together (Holm).
@@ -106,7 +110,8 @@ def compare(
         )
     results = {name: scores.protocols[protocol].result(metric) for name, scores in runs.items()}
     values = {name: result.value for name, result in results.items()}
-    weights = resample_weights(next(iter(evidence.values())).groups, resamples, seed)
+    groups = next(iter(evidence.values())).groups
+    weights = resample_weights(groups, resamples, seed) if len(groups) >= MIN_IMAGES else None
     spread = {}
     if weights is not None:
         spread = {

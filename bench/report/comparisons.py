@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from bench.metrics import Comparison
+from bench.metrics.compare import MIN_IMAGES
 from bench.report.numbers import quantity
 from bench.report.tables import simple, to_text
 
 FEW_IMAGES = 10
 FEW = "so few images are a weak ground for an interval or a p"
 """Said of a comparison on fewer than :data:`FEW_IMAGES` images."""
+
+
+def said_of_few(images: int) -> str | None:
+    """What a reader must know of a comparison on so few images; None where they are enough."""
+    if images < MIN_IMAGES:
+        return f"no interval and no p on fewer than {MIN_IMAGES} images"
+    return FEW if images < FEW_IMAGES else None
 
 
 def comparison_text(comparison: Comparison) -> str:
@@ -26,7 +34,7 @@ def comparison_text(comparison: Comparison) -> str:
             ),
             title=f"{comparison.protocol} {comparison.metric} ({better} is better) on {comparison.n_images} images; "
             "runs that share a rank cannot be told apart",
-            notes=(FEW,) if comparison.n_images < FEW_IMAGES else (),
+            notes=(few,) if (few := said_of_few(comparison.n_images)) else (),
         )
     )
     rows = [

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from bench.data.lettering import draw_text, text_width
 from bench.imaging import to_rgb8
 from bench.instances import Instances, Sample
 from bench.rle import boxes as tight_boxes
@@ -91,7 +92,7 @@ def _strip(sample: Sample, found: Instances, width: int) -> Image.Image:
     strip = Image.new("RGB", (sum(p.width for _, p in pictures) + 4 * (len(pictures) - 1), height), "white")
     draw, left = ImageDraw.Draw(strip), 0
     for caption, picture in pictures:
-        draw.text((left + 2, 2), _fitting(draw, caption, picture.width - 4), fill="black")
+        draw_text(draw, (left + 2, 2), _fitting(draw, caption, picture.width - 4))
         strip.paste(picture, (left, CAPTION_HEIGHT))
         left += picture.width + 4
     return strip
@@ -105,7 +106,6 @@ def _sized(picture: Image.Image, width: int) -> Image.Image:
 
 
 def _fitting(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
-    text = text.encode("latin-1", "replace").decode("latin-1")
-    while draw.textlength(text) > width and len(text) > 4:
+    while text_width(draw, text) > width and len(text) > 4:
         text = text[:-4] + "..."
     return text

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.data.overview import is_partial
-from bench.errors import OutputError, UsageError
+from bench.errors import OutputError, UsageError, writing_hint
 from bench.records import ReportedResultRecord
 from bench.report.bibtex import bibliography, submissions
 from bench.report.boards import leaderboard_table
@@ -68,12 +68,13 @@ def write_site(
 
     Raises:
         UsageError: the folder holds something else.
-        OutputError: it cannot be written.
+        OutputError: it cannot be written, or the folder around it is not there.
     """
+    if not folder.parent.is_dir():
+        raise OutputError(f"{folder}: there is no folder {folder.parent}", "make it, or name another")
     if folder.exists() and not (folder / MARK).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} holds something else", "name a new or empty folder")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
         new = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
             pages = _Site(store, new, board, title, reported or {}, charts, made or datetime.now(UTC)).write()
@@ -85,7 +86,7 @@ def write_site(
         finally:
             shutil.rmtree(new, ignore_errors=True)
     except OSError as error:
-        raise OutputError(f"cannot write {folder}: {error.strerror or error}", "free space or name another") from error
+        raise OutputError(f"cannot write {folder}: {error.strerror or error}", writing_hint(error)) from error
     return pages
 
 
@@ -161,6 +162,7 @@ class _Site:
             "source": dataset.source,
             "split": split,
             "content_hash": dataset.content_hash[:KEY_SHOWN],
+            "evaluated": _evaluated(frame),
             "n_images": dataset.n_images,
             "n_expected": whole_data_set(self._store, dataset, [int(run_id) for run_id in frame["run_id"]]),
             "licence": dataset.licence,
@@ -292,6 +294,15 @@ def reported_table(records: Sequence[ReportedResultRecord]) -> Table:
         for r in records
     ]
     return simple(headers, rows, notes=sorted({f"{r.paper}: “{r.wording}”" for r in records if r.wording}))
+
+
+def _evaluated(frame: pd.DataFrame) -> str:
+    """How many images of the split the runs of a board were evaluated on."""
+    counts = sorted({int(count) for count in frame["n_images"]})
+    if not counts:
+        return "no images evaluated"
+    many = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"{many} {'image' if counts == [1] else 'images'} evaluated"
 
 
 def _best(row: Any, ranking: str, frame: pd.DataFrame) -> str:

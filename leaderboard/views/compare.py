@@ -11,7 +11,7 @@ import streamlit as st
 from bench.errors import BenchError
 from bench.metrics import Comparison
 from bench.report import charts
-from bench.report.comparisons import FEW, FEW_IMAGES
+from bench.report.comparisons import said_of_few
 from bench.report.escape import visible
 from bench.report.numbers import shown_unit
 from bench.report.tables import simple
@@ -176,8 +176,9 @@ def _images(
 
 def _few(images: int) -> None:
     """What ``bench compare`` says of few images."""
-    if 0 < images < FEW_IMAGES:
-        st.info(f"Only {images} image{'s' * (images != 1)}: {FEW}.", icon=WARNING)
+    said = said_of_few(images)
+    if said and images:
+        st.info(f"Only {images} image{'s' * (images != 1)}: {said}.", icon=WARNING)
 
 
 def _stem(runs: Sequence[StoredRun], what: str) -> str:

@@ -234,14 +234,25 @@ def test_listing_imports_nothing_heavy(workplace: Path):
 
 
 def test_compare_tells_apart_what_differs_and_only_that(workplace: Path, cli):
-    cli("run", "-m", "truth,split", "-d", "tiny")
+    cli("run", "-m", "truth,split", "-d", "tiny", "--split", "train")
     code, out, err = cli("compare", "1", "2", "--protocol", "kaggle")
     assert code == 0, err
     assert "difference" in out
+    assert "so few images are a weak ground" in out
     code, out, _ = cli("compare", "1", "2", "--protocol", "kaggle", "--json")
     (difference,) = json.loads(out)["differences"]
     assert difference["difference"] > 0.5
     assert difference["low"] <= difference["difference"] <= difference["high"]
+
+
+def test_compare_tells_nothing_apart_on_four_images(workplace: Path, cli):
+    cli("run", "-m", "truth,split", "-d", "tiny")
+    _, out, _ = cli("compare", "1", "2", "--protocol", "kaggle")
+    assert "no interval and no p on fewer than 5 images" in out
+    _, out, _ = cli("compare", "1", "2", "--protocol", "kaggle", "--json")
+    (difference,) = json.loads(out)["differences"]
+    assert difference["difference"] > 0.5
+    assert difference["low"] is difference["high"] is difference["p"] is None
 
 
 @pytest.mark.parametrize(

@@ -118,3 +118,6 @@ def test_settings_from_the_command_line_take_the_type_of_their_default():
     )
     with pytest.raises(UsageError, match="'x' does not fit setting 'depth'"):
         method.make_params(overrides={"depth": "x"})
+    for no_number in ("nan", "inf", "-inf"):
+        with pytest.raises(UsageError, match=f"'{no_number}' does not fit setting 'score_threshold'"):
+            method.make_params(overrides={"score_threshold": no_number})

@@ -12,6 +12,7 @@ from tifffile import imread
 
 from bench.api import Instances, to_gray
 from bench.data import open_dataset
+from bench.engine import operating_point
 from bench.metrics import score
 
 SHAPE = (40, 60)
@@ -131,6 +132,34 @@ def test_a_run_chooses_it_on_images_that_are_not_evaluated(doubtful, cli):
     split = open_dataset("tiny").split("test")
     written = sum(int(imread(path).max()) for path in (doubtful / "labels").rglob("*.tif"))
     assert written == sum(label(to_gray(sample.image) > 1)[1] for sample in split)  # the cells, none of the shadows
+
+
+@pytest.mark.parametrize(("sure", "doubt"), [("620.0", "41.0"), ("-1.5", "-8.0"), ("3.5", "0.2")])
+def test_scores_that_are_no_shares_are_told_apart_as_well(doubtful, cli, sure, doubt):
+    path = doubtful / "methods_here" / "doubtful.py"
+    path.write_text(path.read_text().replace("[0.62, 0.41]", f"[{sure}, {doubt}]"))
+    code, _, err = cli("run", "-m", "doubtful", "-d", "tiny", "--schedule", "paper")
+    assert code == 0, err
+    point = stored(cli)["counted from confidence"]
+    assert float(doubt) < point["min_score"] <= float(sure)
+
+
+def test_the_confidences_that_are_tried():
+    def scored(*scores: float) -> Instances:
+        return Instances.from_masks(np.ones((len(scores), 4, 4), bool), scores=np.array(scores))
+
+    tenths = tuple(step / 20 for step in range(20))
+    assert operating_point.candidates([scored(0.0, 1.0), scored(0.3)]) == tenths
+    assert operating_point.candidates([Instances.empty(4, 4)]) == tenths
+    tried = operating_point.candidates([scored(*range(1, 51)), scored(*range(51, 101))])
+    assert tried == tuple(sorted(tried))
+    assert (len(tried), tried[0]) == (20, 1.0)
+    assert set(tried) <= set(range(1, 101))
+
+
+def test_a_method_without_confidence_shows_none(workplace, cli):
+    assert cli("run", "-m", "otsu_watershed", "-d", "tiny")[0] == 0
+    assert stored(cli)["counted from confidence"] is None
 
 
 def test_a_damaged_choice_is_not_used_and_is_made_again_by_force(doubtful, cli):

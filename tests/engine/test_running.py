@@ -153,6 +153,21 @@ def test_frames_for_notebooks(threshold: Path):
     assert len(bench.results(dataset="tiny")) == len(frame)
 
 
+def test_a_misspelt_option_in_a_notebook_is_named(workplace: Path):
+    with pytest.raises(UsageError, match=r"unknown option of a run 'schedul' \(did you mean schedule"):
+        bench.run("truth", "tiny", schedul="smoke")
+
+
+def test_an_image_that_is_trained_on_and_evaluated_is_named(threshold: Path, capsys):
+    bench.run("threshold", "tiny", schedule="paper")
+    assert "trained on what is evaluated" not in capsys.readouterr().err
+    folder = threshold / "data" / "tiny"
+    (folder / "test" / "images" / "test2.png").write_bytes((folder / "train" / "images" / "train0.png").read_bytes())
+    bench.run(["threshold", "truth"], "tiny", schedule="paper")
+    (told,) = [line for line in capsys.readouterr().err.splitlines() if "trained on what is evaluated" in line]
+    assert told == "note: tiny: trained on what is evaluated: test2 of test; see `bench data check tiny`"
+
+
 def test_trained_weights_by_path_skip_the_training(threshold: Path):
     (trained,) = service.run_all("threshold", "tiny", schedule="paper")
     weights = Path(trained.stored.folder) / "training" / "weights.pth"

@@ -160,6 +160,17 @@ def runs():
     return {"good": run(0.5, 0), "again": run(0.5, 0), "close": run(0.55, 0), "bad": run(3.0, 0)}
 
 
+@pytest.mark.parametrize(("images", "told"), [(2, False), (4, False), (5, True)])
+def test_a_few_images_tell_no_runs_apart(images, told):
+    pairs = [cells(seed, noise=0.5) for seed in range(images)]
+    good = score([t for t, _ in pairs], [p for _, p in pairs], ["kaggle"], intervals=False)
+    none = score([t for t, _ in pairs], [Instances.empty(t.height, t.width) for t, _ in pairs], ["kaggle"])
+    (difference,) = compare({"good": good, "none": none}, "kaggle").differences
+    assert difference.difference > 0
+    assert difference.distinct is told
+    assert (difference.p is not None) is (difference.low is not None) is told
+
+
 @pytest.mark.parametrize("protocol", ["voc", "kaggle"])
 def test_compare(runs, protocol):
     result = compare(runs, protocol, resamples=500)
