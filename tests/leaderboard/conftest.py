@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import shutil
 import sqlite3
@@ -92,6 +93,12 @@ def ranked(ran: Path) -> Path:
         for number, (run_id, title) in enumerate(((2, "A"), (3, "B"), (4, "C"))):
             copied(store, run_id, title, latency=10.0 * (number + 1))
     return ran
+
+
+@pytest.fixture
+def two_images_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparisons have intervals and p also on the four images of ``tiny``."""
+    monkeypatch.setattr(importlib.import_module("bench.metrics.compare"), "MIN_IMAGES", 2)
 
 
 def copied(store: Any, run_id: int, title: str, *, latency: float | None = None, **fields: Any) -> int:

@@ -72,7 +72,9 @@ def complete(ranked: Path) -> Path:
 
 
 @pytest.mark.parametrize(("page", "address", "labels"), VIEWS)
-def test_every_view_can_be_taken_away(opened, complete: Path, offered, page, address, labels) -> None:
+def test_every_view_can_be_taken_away(
+    opened, complete: Path, offered, page, address, labels, two_images_suffice
+) -> None:
     opened(complete, page, data_root=complete.parent / "data", **address)
     assert {label for label, _, _ in offered} == labels
     assert len({name for _, name, _ in offered}) == len(offered), "names tell files apart"

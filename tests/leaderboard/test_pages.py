@@ -403,7 +403,7 @@ def test_comparing(opened, ranked: Path) -> None:
         assert len(part(name).get("vega_lite_chart")) == 2
 
 
-def test_runs_that_cannot_be_told_apart_share_a_rank(opened, ranked: Path) -> None:
+def test_runs_that_cannot_be_told_apart_share_a_rank(opened, ranked: Path, two_images_suffice) -> None:
     """Run 5 holds the predictions of run 2, run 6 others."""
     at = opened(
         ranked, "compare", data_root=ranked.parent / "data", run=[2, 5, 6], protocol="voc", metric="AP@0.5",

@@ -168,7 +168,7 @@ def test_runs_that_differ_in_a_setting_are_called_differently(opened, add_copy, 
     assert set(labels.values()) < set(opened(ran, "compare", run=[first, second]).multiselect[0].options)
 
 
-def test_of_runs_of_one_rank_the_better_stands_first(opened, ranked: Path) -> None:
+def test_of_runs_of_one_rank_the_better_stands_first(opened, ranked: Path, two_images_suffice) -> None:
     """Run 5 holds the predictions of run 2: they share the first rank, and run 6 is worse."""
     at = opened(
         ranked, "compare", data_root=ranked.parent / "data", run=[6, 5, 2], protocol="voc", metric="AP@0.5",
@@ -201,7 +201,7 @@ def test_a_number_that_no_image_has(opened, ranked: Path) -> None:
     assert not at.get("vega_lite_chart"), "no bars of nothing"
 
 
-def test_every_chart_says_in_words_what_it_shows(opened, ranked: Path) -> None:
+def test_every_chart_says_in_words_what_it_shows(opened, ranked: Path, two_images_suffice) -> None:
     pages = [
         ("speed", {}),
         *(("compare", {"run": [5, 6], "part": p}) for p in ("images", "differences", "curves", "cells")),
