@@ -263,7 +263,11 @@ class Method(ABC):
         for key, value in (overrides or {}).items():
             if key not in fields:
                 raise UsageError(f"{cls.name} has no setting {key!r}", f"it has: {', '.join(fields) or 'none'}")
-            values[key] = _convert(cls.name, key, value, getattr(cls.Params(), key))
+            default = getattr(cls.Params(), key)
+            values[key] = converted = _convert(cls.name, key, value, default)
+            numbers = converted if isinstance(converted, tuple | list) else (converted,)
+            if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
+                raise UsageError(f"{cls.name}: {value!r} does not fit setting {key!r}", f"its default is {default!r}")
         return cls.Params(**values)
 
     @classmethod
@@ -324,13 +328,6 @@ class ControlMethod(Method):
         raise TypeError("a control method answers from the truth: call answer(sample, seed)")
 
 
-def _finite(value: str) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(value)
-    return number
-
-
 def _convert(method: str, key: str, value: Any, default: Any) -> Any:
     """``value`` as the type of ``default``; strings come from the command line."""
     if not isinstance(value, str) or isinstance(default, str):
@@ -341,10 +338,10 @@ def _convert(method: str, key: str, value: Any, default: Any) -> Any:
         if isinstance(default, int):
             return int(value)
         if isinstance(default, float):
-            return _finite(value)
+            return float(value)
         if isinstance(default, tuple):
             kind = type(default[0]) if default else str
-            return tuple(_finite(part) if kind is float else kind(part) for part in value.split(",") if part)
+            return tuple(kind(part) for part in value.split(",") if part)
     except (ValueError, KeyError):
         pass
     else:

@@ -364,19 +364,17 @@ def _duplicates(dataset: Dataset) -> Iterator[Finding]:
     same = tuple(i for ids in duplicates for i in ids)
     text = f"{_counted(duplicates, 'image is', 'images are')} there more than once"
     yield Finding("note", "duplicates", text, same)
-    leaks: dict[tuple[str, str], list[str]] = {}
+    leaks: dict[tuple[str, str], tuple[str, ...]] = {}
     for name in dataset.split_names:
         train, val = dataset.training_names(name)
         for other in (train, val):
             if other is None or name in (train, other):
                 continue
-            inside, outside = set(dataset.ids_of(name)), set(dataset.ids_of(other))
-            found = [i for ids in duplicates for i in ids if i in inside and outside & set(ids)]
-            if found:
+            if found := dataset.shared(name, other):
                 leaks[other, name] = found
     for (train_name, name), ids in leaks.items():
         text = f"{_counted(ids, f'image of {name} is', f'images of {name} are')} also in {train_name}"
-        yield Finding("problem", "leak", text, tuple(sorted(ids)))
+        yield Finding("problem", "leak", text, ids)
     if not leaks:
         yield Finding("ok", "leak", "no image is in two of the splits for training, validation and test")
 

@@ -298,6 +298,17 @@ class Dataset:
             by_pixels.setdefault(fact.pixels, []).append(fact.id)
         return tuple(sorted(tuple(sorted(ids)) for ids in by_pixels.values() if len(ids) > 1))
 
+    def shared(self, name: str, other: str) -> tuple[str, ...]:
+        """Images of one split that another has as well, by their ids or by their pixels; sorted ids.
+
+        Args:
+            name: of a split, whose images these are.
+            other: of another.
+        """
+        there = set(self.ids_of(other))
+        alike = {image for ids in self.duplicates() if there.intersection(ids) for image in ids}
+        return tuple(sorted((there | alike).intersection(self.ids_of(name))))
+
     @cached_property
     def task(self) -> Task:
         """What is asked of a method. Object sizes are the card's for real files, else measured on ``train``."""

@@ -265,17 +265,10 @@ def _say_notes(chosen: Sequence[Choices]) -> None:
             )
     trained = {(job.dataset.card.name, job.split): job for job in chosen if isinstance(job, Job) and job.trains}
     for (name, split), job in trained.items():
-        if leaked := _leaked(job.dataset, split):
+        train, _ = job.dataset.training_names(split)
+        if leaked := job.dataset.shared(split, train) if train else ():
             few = f"{leaked[0]}{f' and {len(leaked) - 1} more' if leaked[1:] else ''}"
             say(f"note: {name}: trained on what is evaluated: {few} of {split}; see `bench data check {name}`")
-
-
-def _leaked(dataset: Dataset, evaluated: str) -> list[str]:
-    """Images of a split that the training split has as well, by their names or by their pixels."""
-    name, _ = dataset.training_names(evaluated)
-    seen = set(dataset.ids_of(name)) if name else set()
-    alike = {image for group in dataset.duplicates() if seen.intersection(group) for image in group}
-    return sorted((seen | alike).intersection(dataset.ids_of(evaluated)))
 
 
 def _planned(job: Job, runs: Path, store: Store | None, force: bool) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import sys
 import types
 from pathlib import Path
@@ -118,6 +119,6 @@ def test_settings_from_the_command_line_take_the_type_of_their_default():
     )
     with pytest.raises(UsageError, match="'x' does not fit setting 'depth'"):
         method.make_params(overrides={"depth": "x"})
-    for no_number in ("nan", "inf", "-inf"):
-        with pytest.raises(UsageError, match=f"'{no_number}' does not fit setting 'score_threshold'"):
+    for no_number in ("nan", "inf", "-inf", math.nan, math.inf):
+        with pytest.raises(UsageError, match=f"{no_number!r} does not fit setting 'score_threshold'"):
             method.make_params(overrides={"score_threshold": no_number})
